@@ -1,0 +1,1 @@
+"""Log-mel frames to log-probabilities: the only torch at run time."""

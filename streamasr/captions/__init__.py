@@ -1,0 +1,1 @@
+"""Viewers: live captions in the terminal."""

@@ -1,0 +1,1 @@
+"""Where sound enters: microphone, files, standard input."""

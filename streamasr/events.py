@@ -1,0 +1,73 @@
+"""What a stream says, in audio time.
+
+All times are seconds of the stream's own sample clock: 0.0 is the first sample that
+was fed. Events are values: two runs over the same samples compare equal with ``==``.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+EndReason = Literal["silence", "length", "finalize", "eof", "device_lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One recognised word; ``confidence`` is in 0..1."""
+
+    word: str
+    start_seconds: float
+    end_seconds: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another reading of a whole utterance; ``confidence`` is in 0..1."""
+
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The first sound of speech in an utterance was heard."""
+
+    utterance: int
+    start_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The best reading so far; ``stable_text`` is a prefix of ``text`` that no later
+    event of this utterance revises."""
+
+    utterance: int
+    text: str
+    stable_text: str
+    start_seconds: float
+    end_seconds: float
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The reading of an utterance that has ended. ``text`` is never empty."""
+
+    utterance: int
+    text: str
+    start_seconds: float
+    end_seconds: float
+    words: tuple[Word, ...]
+    confidence: float
+    alternatives: tuple[Alternative, ...]
+    end_reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The stream was finished; nothing follows."""
+
+    audio_seconds: float
+
+
+Event = SpeechStarted | Partial | Final | StreamEnded

@@ -1,0 +1,1 @@
+"""Where words leave: the websocket server."""

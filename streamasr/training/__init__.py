@@ -1,0 +1,1 @@
+"""The workshop: data, synthesis, training, evaluation. Never imported by the daemon."""
