@@ -1,0 +1,34 @@
+"""When an utterance ends: three named rules over counters of audio time.
+
+The rules are those of Kaldi's online decoders, reduced to what a person sets: silence in
+which nothing was recognised, silence after words, and the length of the utterance.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from streamasr.config import EndpointConfig
+
+Rule = Literal["silence_without_words", "silence_after_words", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What an endpoint depends on. ``silent_steps`` have passed since the last sound of
+    speech; ``speech_steps`` since the utterance's first word began (0 before)."""
+
+    silent_steps: int = 0
+    speech_steps: int = 0
+
+
+def endpoint(activity: Activity, config: EndpointConfig, step_seconds: float) -> Rule | None:
+    """The rule that ends the utterance now, or None."""
+    silent_seconds = activity.silent_steps * step_seconds
+    if activity.speech_steps == 0:
+        quiet = silent_seconds >= config.silence_without_words_seconds
+        return "silence_without_words" if quiet else None
+    if silent_seconds >= config.silence_after_words_seconds:
+        return "silence_after_words"
+    if activity.speech_steps * step_seconds >= config.utterance_seconds:
+        return "length"
+    return None
