@@ -1,0 +1,434 @@
+"""Samples in, events out: the recognizer and its streams.
+
+``Recognizer`` is what every stream shares and nothing changes. ``Stream`` is one listener:
+it holds one ``StreamState``, a value, and replaces it with the next.
+
+The law: the events of a stream are a function of its samples, not of how they arrive::
+
+    samples --(wait for chunk_frames)--> LogMel --> network --> beam --> endpoint --> events
+
+The network always runs on exactly ``CHUNK_FRAMES`` frames and everything behind it on the
+steps of that chunk, so packet sizes cannot be told from the events.
+
+An endpoint by silence gives the next utterance a fresh beam and a fresh network that has
+heard the last ``PREROLL_CHUNKS`` chunks again: every utterance is heard as the network
+heard utterances in training, however long the stream already lasts, and a first word that
+had begun inside the look-ahead is whole. An endpoint by length falls into running speech:
+there the network goes on, and the steps after the last whole word begin the next beam.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamasr.acoustic.checkpoint import Checkpoint, load_checkpoint
+from streamasr.acoustic.model import AcousticModel, AcousticState, LogProbs
+from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, ModelConfig
+from streamasr.decoder.alphabet import BLANK, Alphabet
+from streamasr.decoder.beam import Beam, HeardWord, Hypothesis, LexiconSearch
+from streamasr.decoder.characters import CharacterBeam, CharacterSearch
+from streamasr.decoder.endpoint import Activity, endpoint
+from streamasr.decoder.lexicon import Lexicon
+from streamasr.decoder.ngram import NgramModel
+from streamasr.errors import CheckpointError, StreamFinished
+from streamasr.events import (
+    Alternative,
+    EndReason,
+    Event,
+    Final,
+    Partial,
+    SpeechStarted,
+    StreamEnded,
+    Word,
+)
+from streamasr.frontend.logmel import LogMel
+
+CHUNK_FRAMES = 16
+PREROLL_CHUNKS = 4
+PARTIAL_SECONDS = 0.5
+"""While an utterance lasts a partial comes at least this often, changed or not."""
+
+Samples = NDArray[np.float32]
+Frames = NDArray[np.float32]
+
+
+def shipped(*parts: str) -> Path:
+    """A file that comes with streamasr: inside the wheel, or at the root of a checkout."""
+    package = Path(__file__).parent
+    inside = package / "_shipped" / Path(*parts)
+    return inside if inside.exists() else package.parent / Path(*parts)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StreamState:
+    """All that a stream remembers. Its size is bounded: ``samples`` by a chunk, ``preroll``
+    by ``PREROLL_CHUNKS``, ``beam`` by the utterance's length, which the endpoint bounds.
+
+    Steps are counted from ``origin_samples``, where the network last began anew without
+    pre-roll; ``first_step`` is the beam's first.
+    ``missing_steps`` outputs of the network still belong to no audio (its look-ahead).
+    """
+
+    samples: Samples
+    fed_samples: int
+    origin_samples: int
+    network: AcousticState
+    missing_steps: int
+    preroll: tuple[Frames, ...]
+    beam: Beam | CharacterBeam
+    first_step: int
+    utterance: int
+    activity: Activity
+    speech_started: bool
+    partial: Partial | None
+    finished: bool
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StreamState):
+            return NotImplemented
+        return (
+            np.array_equal(self.samples, other.samples)
+            and len(self.preroll) == len(other.preroll)
+            and all(map(np.array_equal, self.preroll, other.preroll))
+            and self._rest() == other._rest()
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _rest(self) -> tuple[object, ...]:
+        return (
+            self.fed_samples, self.origin_samples, self.network, self.missing_steps, self.beam, self.first_step,
+            self.utterance, self.activity, self.speech_started, self.partial, self.finished,
+        )  # fmt: skip
+
+
+class Recognizer:
+    """Acoustic model, search and settings: loaded once, shared by every stream."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        search: LexiconSearch | CharacterSearch,
+        decoder: DecoderConfig,
+        endpoint: EndpointConfig,
+    ) -> None:
+        self.features: FeatureConfig = checkpoint.features
+        self.logmel = LogMel(checkpoint.features)
+        self.acoustic = AcousticModel(checkpoint)
+        self.search: Any = search
+        self.decoder = decoder
+        self.endpoint = endpoint
+        self.model_name = checkpoint.name
+        self.sample_rate_hz = checkpoint.features.sample_rate_hz
+        self.chunk_samples = CHUNK_FRAMES * checkpoint.features.hop_samples
+        self.step_seconds = (
+            self.acoustic.subsampling * checkpoint.features.hop_samples / self.sample_rate_hz
+        )
+
+    @classmethod
+    def load(
+        cls,
+        model: ModelConfig,
+        decoder: DecoderConfig,
+        endpoint: EndpointConfig,
+        *,
+        phrases: Sequence[str] | None = None,
+    ) -> "Recognizer":
+        """Read the files that ``model`` names.
+
+        With ``phrases`` nothing else can be recognised, each is as likely as the others and
+        no language model is used. Raises CheckpointError or LanguageModelError where a file
+        is missing, damaged or does not fit the others, or a phrase has a word that is not
+        in the lexicon.
+        """
+        path = model.checkpoint or shipped("checkpoints", "english.safetensors")
+        checkpoint = load_checkpoint(path)
+        lexicon = Lexicon.load(model.lexicon or shipped("lm", "lexicon.txt.xz"))
+        if phrases is not None:
+            lexicon = lexicon.of_phrases(phrases)
+        language_model = None
+        if model.use_language_model and phrases is None:
+            language_model = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
+        labels = (
+            checkpoint.phone_labels if model.units == "phones" else checkpoint.character_labels
+        )
+        alphabet = _alphabet(path, labels)
+        search: LexiconSearch | CharacterSearch
+        try:
+            if model.units == "phones":
+                search = LexiconSearch(alphabet, lexicon, language_model, decoder)
+            else:
+                search = CharacterSearch(alphabet, language_model, list(lexicon), decoder)
+        except KeyError as error:
+            raise CheckpointError(
+                f"checkpoint {path} has another alphabet: it lacks the label {error} that the"
+                " search needs; use the lexicon it was trained with"
+            ) from None
+        return cls(checkpoint, search, decoder, endpoint)
+
+    def head(self, log_probs: LogProbs) -> NDArray[np.float32]:
+        """``(steps, labels)`` of the units that the search reads."""
+        return log_probs.phones if isinstance(self.search, LexiconSearch) else log_probs.characters
+
+    def stream(
+        self, *, endpoint: EndpointConfig | None = None, max_alternatives: int | None = None
+    ) -> "Stream":
+        """A new listener; settings left out are the recognizer's."""
+        most = self.decoder.max_alternatives if max_alternatives is None else max_alternatives
+        return Stream(self, endpoint or self.endpoint, most)
+
+    def start(self) -> StreamState:
+        """The state of a stream that has heard nothing."""
+        return StreamState(
+            samples=np.zeros(0, np.float32),
+            fed_samples=0,
+            origin_samples=0,
+            network=self.acoustic.start(),
+            missing_steps=self.acoustic.lookahead_steps,
+            preroll=(),
+            beam=self.search.start(),
+            first_step=0,
+            utterance=0,
+            activity=Activity(),
+            speech_started=False,
+            partial=None,
+            finished=False,
+        )
+
+
+class Stream:
+    """One listener. Never blocks and never reads a clock."""
+
+    def __init__(self, recognizer: Recognizer, endpoint: EndpointConfig, most: int) -> None:
+        self.recognizer = recognizer
+        self.state = recognizer.start()
+        self._endpoint = endpoint
+        self._most = most
+
+    def feed(self, samples: Samples) -> list[Event]:
+        """Hear ``(n,)`` float32 samples in -1..1 at ``sample_rate_hz``, n as it comes.
+
+        Raises StreamFinished after ``finish()``.
+        """
+        self._check_open()
+        state = self.state
+        state = replace(
+            state,
+            samples=np.concatenate([state.samples, np.asarray(samples, np.float32)]),
+            fed_samples=state.fed_samples + len(samples),
+        )
+        events: list[Event] = []
+        span = self.recognizer.logmel.samples_for(CHUNK_FRAMES)
+        while len(state.samples) >= span:
+            state = self._hear_chunk(state, events)
+        self.state = state
+        return events
+
+    def finalize(self, end_reason: EndReason = "finalize") -> list[Event]:
+        """End the utterance in progress with all that was fed; the stream stays open.
+
+        Digital silence stands in for the window and the look-ahead that are still to come,
+        and does not move the clock. Raises StreamFinished after ``finish()``.
+        """
+        self._check_open()
+        events: list[Event] = []
+        state = self._flush(self.state, events)
+        state = self._end_utterance(state, end_reason, events)
+        self.state = replace(
+            self.recognizer.start(),
+            fed_samples=state.fed_samples,
+            origin_samples=state.fed_samples,
+            utterance=state.utterance,
+        )
+        return events
+
+    def finish(self, end_reason: EndReason = "eof") -> list[Event]:
+        """Flush the tail, end the utterance and the stream; a second call gives nothing."""
+        if self.state.finished:
+            return []
+        events = self.finalize(end_reason)
+        self.state = replace(self.state, finished=True)
+        events.append(StreamEnded(self.state.fed_samples / self.recognizer.sample_rate_hz))
+        return events
+
+    @property
+    def _step_samples(self) -> int:
+        return self.recognizer.acoustic.subsampling * self.recognizer.features.hop_samples
+
+    def _check_open(self) -> None:
+        if self.state.finished:
+            raise StreamFinished("the stream was finished: open a new one for more samples")
+
+    def _flush(self, state: StreamState, events: list[Event]) -> StreamState:
+        """Hear what is left, then silence until the last fed sample's step has come out."""
+        recognizer = self.recognizer
+        wanted = -(-len(state.samples) // self._step_samples) + recognizer.acoustic.lookahead_steps
+        chunk_steps = CHUNK_FRAMES // recognizer.acoustic.subsampling
+        chunks = -(-wanted // chunk_steps)
+        overlap = recognizer.logmel.samples_for(1) - recognizer.features.hop_samples
+        padded = np.zeros(chunks * recognizer.chunk_samples + overlap, np.float32)
+        padded[: len(state.samples)] = state.samples
+        state = replace(state, samples=padded)
+        for _ in range(chunks):
+            state = self._hear_chunk(state, events)
+        return state
+
+    def _hear_chunk(self, state: StreamState, events: list[Event]) -> StreamState:
+        recognizer = self.recognizer
+        span = recognizer.logmel.samples_for(CHUNK_FRAMES)
+        frames = recognizer.logmel(state.samples[:span])
+        log_probs, network = recognizer.acoustic.step(frames, state.network)
+        heard = recognizer.head(log_probs)
+        skipped = min(state.missing_steps, len(heard))
+        steps = heard[skipped:]
+        state = replace(
+            state,
+            samples=state.samples[recognizer.chunk_samples :],
+            network=network,
+            missing_steps=state.missing_steps - skipped,
+            preroll=(*state.preroll, frames)[-PREROLL_CHUNKS:],
+            beam=recognizer.search.advance(state.beam, steps),
+        )
+        state = self._speak(self._listen(state, steps), events)
+        rule = endpoint(state.activity, self._endpoint, recognizer.step_seconds)
+        if rule == "length":
+            return self._cut(state, events)
+        if rule is not None:
+            return self._restart(self._end_utterance(state, "silence", events))
+        return state
+
+    def _listen(self, state: StreamState, steps: NDArray[np.float32]) -> StreamState:
+        """Count silence and speech over the chunk's steps."""
+        sounds = np.flatnonzero(self.recognizer.search.is_speech(steps))
+        silent = state.activity.silent_steps + len(steps)
+        if len(sounds):
+            silent = len(steps) - 1 - int(sounds[-1])
+        return replace(state, activity=replace(state.activity, silent_steps=silent))
+
+    def _speak(self, state: StreamState, events: list[Event]) -> StreamState:
+        """Say what is new: that speech began, and the partial."""
+        best = self.recognizer.search.best(state.beam)
+        if not best.words and not state.speech_started:
+            return state
+        first_step = best.words[0].first_step if best.words else state.beam.steps
+        activity = replace(state.activity, speech_steps=state.beam.steps - first_step)
+        start_seconds = self._seconds(state, first_step)
+        if not state.speech_started:
+            events.append(SpeechStarted(state.utterance, start_seconds))
+        state = replace(state, activity=activity, speech_started=True)
+        end_seconds = self._seconds(state, state.beam.steps)
+        last = state.partial
+        if last is not None and last.text == best.text:
+            if end_seconds - last.end_seconds < PARTIAL_SECONDS:
+                return state
+            stable_text = last.stable_text
+        else:
+            stable_text = self.recognizer.search.stable_text(state.beam)
+        partial = Partial(
+            state.utterance,
+            best.text,
+            stable_text,
+            start_seconds,
+            end_seconds,
+            tuple(self._word(state, word) for word in best.words),
+        )
+        events.append(partial)
+        return replace(state, partial=partial)
+
+    def _end_utterance(
+        self, state: StreamState, end_reason: EndReason, events: list[Event]
+    ) -> StreamState:
+        """Say the final, if there are words, and begin the next utterance's counts."""
+        hypotheses = self.recognizer.search.finish(state.beam, max(1, self._most))
+        return self._final(state, hypotheses, end_reason, events)
+
+    def _final(
+        self,
+        state: StreamState,
+        hypotheses: list[Hypothesis],
+        end_reason: EndReason,
+        events: list[Event],
+    ) -> StreamState:
+        best = hypotheses[0]
+        fresh = replace(
+            state,
+            beam=self.recognizer.search.start(),
+            first_step=state.first_step + state.beam.steps,
+            activity=Activity(),
+            speech_started=False,
+            partial=None,
+        )
+        if not best.words:
+            return fresh
+        words = tuple(self._word(state, word) for word in best.words)
+        if not state.speech_started:
+            events.append(SpeechStarted(state.utterance, words[0].start_seconds))
+        events.append(
+            Final(
+                state.utterance,
+                best.text,
+                words[0].start_seconds,
+                words[-1].end_seconds,
+                words,
+                float(np.mean([word.confidence for word in words])),
+                _alternatives(hypotheses) if self._most else (),
+                end_reason,
+            )
+        )
+        return replace(fresh, utterance=state.utterance + 1)
+
+    def _cut(self, state: StreamState, events: list[Event]) -> StreamState:
+        """End by length: after the last whole word; what follows it begins the next beam."""
+        search = self.recognizer.search
+        best = search.best(state.beam)
+        rest = state.beam.log_probs[best.words[-1].boundary_step :]
+        cut = self._final(state, [best], "length", events)
+        return replace(
+            cut,
+            beam=search.advance(search.start(), rest),
+            first_step=state.first_step + state.beam.steps - len(rest),
+        )
+
+    def _restart(self, state: StreamState) -> StreamState:
+        """A fresh network that has heard the pre-roll again; its outputs are known already."""
+        network = self.recognizer.acoustic.start()
+        for frames in state.preroll:
+            _, network = self.recognizer.acoustic.step(frames, network)
+        return replace(state, network=network)
+
+    def _seconds(self, state: StreamState, step: int) -> float:
+        """Stream time of a step of the beam, never after the last fed sample."""
+        samples = state.origin_samples + (state.first_step + step) * self._step_samples
+        return round(min(samples, state.fed_samples) / self.recognizer.sample_rate_hz, 3)
+
+    def _word(self, state: StreamState, word: HeardWord) -> Word:
+        return Word(
+            word.word,
+            self._seconds(state, word.first_step),
+            self._seconds(state, word.end_step),
+            word.confidence,
+        )
+
+
+def _alternatives(hypotheses: list[Hypothesis]) -> tuple[Alternative, ...]:
+    """Confidences are the scores' posterior among the alternatives themselves."""
+    scores = np.array([hypothesis.score for hypothesis in hypotheses])
+    shares = np.exp(scores - scores.max())
+    shares /= shares.sum()
+    return tuple(
+        Alternative(hypothesis.text, round(float(share), 4))
+        for hypothesis, share in zip(hypotheses, shares, strict=True)
+    )
+
+
+def _alphabet(path: Path, labels: tuple[str, ...]) -> Alphabet:
+    if labels[0] != BLANK or len(set(labels)) != len(labels):
+        raise CheckpointError(
+            f"checkpoint {path} has another alphabet: its first label is {labels[0]!r}, not {BLANK!r},"
+            " or a label stands twice"
+        )
+    return Alphabet(labels, 0)
