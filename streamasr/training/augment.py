@@ -1,0 +1,90 @@
+"""Changes to log-mel frames that make the network hear past the recording conditions.
+
+Everything works on natural-log mel frames ``(frames, mels)``, so that the features can
+be computed once: gain is an addition, noise adds in the power domain (exact on average,
+since speech and noise are uncorrelated).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frames = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """How much of each change; probabilities are per utterance."""
+
+    gain_db: tuple[float, float] = (-15.0, 6.0)
+    noise_probability: float = 0.3
+    noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    pad_frames: tuple[int, int] = (60, 40)
+    digital_silence_probability: float = 0.3
+    frequency_masks: int = 2
+    frequency_mask_mels: int = 20
+    time_mask_every_frames: int = 150
+    time_mask_frames: int = 30
+
+
+_LOG_PER_DB = np.log(10) / 10
+
+
+def augment(
+    frames: Frames,
+    silence: Frames,
+    mean: Frames,
+    noise: Frames | None,
+    config: AugmentConfig,
+    random: np.random.Generator,
+    *,
+    masks: bool,
+) -> Frames:
+    """One utterance, changed at random. ``silence`` and ``mean`` are ``(mels,)``;
+    ``noise`` is a long stretch of noise frames or None; ``masks`` adds SpecAugment."""
+    frames = _pad(frames, silence, config, random)
+    if noise is not None and random.random() < config.noise_probability:
+        frames = _add_noise(frames, noise, random.uniform(*config.noise_snr_db), random)
+    frames = np.maximum(frames + random.uniform(*config.gain_db) * _LOG_PER_DB, silence)
+    if masks:
+        _mask(frames, mean, config, random)
+    return frames
+
+
+def _pad(
+    frames: Frames, silence: Frames, config: AugmentConfig, random: np.random.Generator
+) -> Frames:
+    """Silence before and after: the recording's own quietest frames, or digital silence."""
+    before, after = (int(random.integers(0, most + 1)) for most in config.pad_frames)
+    if random.random() < config.digital_silence_probability:
+        quiet = silence[None]
+    else:
+        quiet = frames[np.argsort(frames.mean(axis=1))[: max(1, min(10, len(frames) // 10))]]
+    rows = random.integers(0, len(quiet), before + after)
+    return np.concatenate([quiet[rows[:before]], frames, quiet[rows[before:]]])
+
+
+def _add_noise(
+    frames: Frames, noise: Frames, snr_db: float, random: np.random.Generator
+) -> Frames:
+    first = int(random.integers(0, max(1, len(noise) - len(frames))))
+    stretch = np.resize(noise[first : first + len(frames)], frames.shape)
+    level = np.log(np.exp(frames).mean() / np.exp(stretch).mean()) - snr_db * _LOG_PER_DB
+    return np.logaddexp(frames, stretch + np.float32(level), dtype=np.float32)
+
+
+def _mask(
+    frames: Frames, mean: Frames, config: AugmentConfig, random: np.random.Generator
+) -> None:
+    """SpecAugment without time warping (Park et al., 2019), the number of time masks growing
+    with the utterance (Park et al., "SpecAugment on large scale datasets", 2020)."""
+    count, mels = frames.shape
+    for _ in range(config.frequency_masks):
+        width = int(random.integers(0, config.frequency_mask_mels + 1))
+        low = int(random.integers(0, mels - width + 1))
+        frames[:, low : low + width] = mean[low : low + width]
+    for _ in range(count // config.time_mask_every_frames + 1):
+        width = int(random.integers(0, min(config.time_mask_frames, count // 8) + 1))
+        first = int(random.integers(0, count - width + 1))
+        frames[first : first + width] = mean

@@ -1,0 +1,472 @@
+"""Train the acoustic network: CTC on both heads, in bf16 on a CPU.
+
+Several processes (``--processes``, one thread each) share every batch and add up their
+gradients, which on a CPU is faster than one process with several threads and gives the
+gradient of the whole batch. State is saved every few minutes and at every epoch's end;
+the same command takes up where the last save was. The shipped weights are an
+exponential moving average (Polyak and Juditsky, 1992) of the trained ones.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+import torch.multiprocessing
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.nn.functional import ctc_loss
+
+from streamasr.acoustic.checkpoint import Checkpoint
+from streamasr.acoustic.gru import GruCtc, NetworkConfig, Output, parameter_count
+from streamasr.config import FeatureConfig
+from streamasr.decoder.alphabet import CHARACTER_ALPHABET, PHONE_ALPHABET
+from streamasr.decoder.lexicon import Lexicon
+from streamasr.decoder.pronounce import pronounce
+from streamasr.errors import ConfigError
+from streamasr.frontend.logmel import silence_frame
+from streamasr.training.augment import AugmentConfig
+from streamasr.training.batches import Batch, Source, TrainingBatches, make_batch, phone_target
+from streamasr.training.fast_gru import FastGru
+from streamasr.training.features import FeatureStore, open_features
+from streamasr.training.manifest import Manifest, Recording, read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """One run. ``shares`` go with ``manifests``; epochs are passes over those shares."""
+
+    manifests: tuple[Path, ...]
+    shares: tuple[float, ...]
+    dev_manifests: tuple[Path, ...]
+    noise: Path | None
+    lexicon: Path
+    folder: Path
+    features: Path
+    width: int = 448
+    conv_layers: int = 2
+    gru_layers: int = 3
+    epochs: float = 40.0
+    decay_epochs: float = 12.0
+    warmup_updates: int = 500
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    dropout: float = 0.1
+    phone_share: float = 0.75
+    batch_seconds: float = 300.0
+    batch_utterances: int = 160
+    average_decay: float = 0.998
+    clip_norm: float = 2.0
+    processes: int = 2
+    save_minutes: float = 4.0
+    seed: int = 1
+
+
+def train(config: TrainConfig) -> None:
+    """Run or take up ``config``; the best weights so far are ``folder/best.safetensors``.
+
+    Raises ConfigError for manifests, lexicon or folders that cannot be used.
+    """
+    config.folder.mkdir(parents=True, exist_ok=True)
+    _prepare(config)
+    if config.processes == 1:
+        _worker(0, config)
+    else:
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", "29531")
+        torch.multiprocessing.spawn(_worker, (config,), nprocs=config.processes)
+
+
+@dataclass(frozen=True)
+class _Data:
+    sources: tuple[Source, ...]
+    dev: tuple[tuple[str, FeatureStore], ...]
+    noise: FeatureStore | None
+    lexicon: Lexicon
+
+
+def _prepare(config: TrainConfig) -> _Data:
+    """Features and pronunciations, computed by the first process that needs them."""
+    features = FeatureConfig()
+    sources = []
+    for path, share in zip(config.manifests, config.shares, strict=True):
+        store = open_features([read_manifest(path)], features, config.features)
+        sources.append(Source(store, share))
+    dev = tuple(
+        (path.parent.name, open_features([read_manifest(path)], features, config.features, speeds=(1.0,)))
+        for path in config.dev_manifests
+    )
+    noise = None
+    if config.noise is not None:
+        files = sorted(path for path in config.noise.rglob("*") if path.suffix in {".opus", ".wav", ".flac"})
+        if not files:
+            raise ConfigError(f"no .opus, .wav or .flac file of noise below {config.noise}")
+        recordings = tuple(Recording(path, 0.0, "noise", "") for path in files)
+        noise = open_features([Manifest(config.noise, recordings, ())], features, config.features, speeds=(1.0,))
+    lexicon = Lexicon.load(config.lexicon)
+    stores = [source.store for source in sources] + [store for _, store in dev]
+    words = {word for store in stores for u in store.utterances for word in u.text.split()}
+    missing = sorted(words - set(lexicon.pronunciations))
+    spelled = pronounce(missing)
+    lexicon = Lexicon({**lexicon.pronunciations, **{w: (p,) for w, p in spelled.items()}})
+    return _Data(tuple(sources), dev, noise, lexicon)
+
+
+def _statistics(sources: tuple[Source, ...]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``(mels,)`` over a sample of every source's frames."""
+    rows = np.concatenate(
+        [np.asarray(source.store.frames[:: max(1, len(source.store.frames) // 100_000)], np.float32) for source in sources]
+    )
+    return torch.from_numpy(rows.mean(0)), torch.from_numpy(rows.std(0) + 1e-3)
+
+
+class _Run:
+    """The network in training, its average, and everything a save must hold."""
+
+    def __init__(self, config: TrainConfig, data: _Data) -> None:
+        torch.manual_seed(config.seed)
+        shape = NetworkConfig(
+            width=config.width, conv_layers=config.conv_layers, gru_layers=config.gru_layers
+        )
+        features = FeatureConfig()
+        network = GruCtc(shape, dropout=config.dropout)
+        network.mean, network.deviation = _statistics(data.sources)
+        network.silence = torch.from_numpy(silence_frame(features))
+        network.grus = nn.ModuleList(
+            FastGru(shape.width, shape.width, batch_first=True) for _ in range(shape.gru_layers)
+        )
+        self.network = network
+        self.average = {name: value.clone() for name, value in network.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=config.weight_decay
+        )
+        self.epoch, self.index, self.update = 0, 0, 0
+        self.audio_hours = 0.0
+        self.best = math.inf
+        self.history: list[dict[str, Any]] = []
+
+    def save(self, path: Path) -> None:
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "counters": (self.epoch, self.index, self.update, self.audio_hours, self.best),
+            "history": self.history,
+        }
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average = state["average"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.index, self.update, self.audio_hours, self.best = state["counters"]
+        self.history = state["history"]
+
+    def follow(self, decay: float) -> None:
+        """Move the average towards the network; faster at first, when both are far off."""
+        keep = min(decay, (1 + self.update) / (10 + self.update))
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, 1 - keep)
+
+    def averaged(self) -> GruCtc:
+        """A network in evaluation mode that holds the averaged weights."""
+        network = GruCtc(self.network.config)
+        network.load_state_dict(self.average)
+        return network.eval()
+
+
+def learning_rate(config: TrainConfig, update: int, epoch: float) -> float:
+    """Linear warm-up, a plateau, then a linear fall to a hundredth over the last epochs."""
+    warmup = min(1.0, (update + 1) / config.warmup_updates)
+    left = min(1.0, max(0.0, (config.epochs - epoch) / config.decay_epochs))
+    return config.learning_rate * warmup * max(left, 0.01)
+
+
+def losses(output: Output, batch: Batch, network: GruCtc) -> tuple[Tensor, Tensor]:
+    """The CTC losses (natural log, summed over the batch) of the phone and character heads."""
+    steps = -(-batch.frame_counts // network.config.subsampling)
+    return tuple(  # type: ignore[return-value]
+        ctc_loss(head.transpose(0, 1), targets, steps, counts, reduction="sum", zero_infinity=True)
+        for head, targets, counts in (
+            (output.phones, batch.phones, batch.phone_counts),
+            (output.characters, batch.characters, batch.character_counts),
+        )
+    )
+
+
+def _worker(rank: int, config: TrainConfig) -> None:
+    torch.set_num_threads(1 if config.processes > 1 else os.cpu_count() or 1)
+    if config.processes > 1:
+        torch.distributed.init_process_group("gloo", rank=rank, world_size=config.processes)
+    data = _prepare(config)
+    run = _Run(config, data)
+    last = config.folder / "last.pt"
+    if last.exists():
+        run.load(last)
+    network = run.network
+    silence = network.silence.numpy()
+    batches = TrainingBatches(
+        data.sources,
+        data.lexicon,
+        silence,
+        network.mean.numpy(),
+        data.noise,
+        augmentation=AugmentConfig(),
+        batch_frames=round(config.batch_seconds * 100),
+        batch_utterances=config.batch_utterances,
+        seed=config.seed,
+    )
+    log = _Log(config.folder / "log.jsonl", shown=rank == 0)
+    if rank == 0:
+        log.line(event="start", parameters=parameter_count(network), update=run.update)
+    saved = time.monotonic()
+    with log.progress:
+        while run.epoch < config.epochs:
+            epoch = batches.epoch(run.epoch)
+            log.epoch(run.epoch, len(epoch), run.index)
+            while run.index < len(epoch):
+                figures = _update(run, batches, epoch, config, data.lexicon, rank)
+                run.index += 1
+                run.update += 1
+                run.follow(config.average_decay)
+                log.update(**figures)
+                if rank == 0 and time.monotonic() - saved > 60 * config.save_minutes:
+                    run.save(last)
+                    saved = time.monotonic()
+            run.epoch, run.index = run.epoch + 1, 0
+            if rank == 0:
+                figures = _evaluate(run.averaged(), data, silence)
+                run.history.append({"epoch": run.epoch, "update": run.update, **figures})
+                log.line(event="epoch", epoch=run.epoch, update=run.update, hours=round(run.audio_hours, 1), **figures)
+                score = float(np.mean([v for k, v in figures.items() if k.endswith("phone_error")]))
+                if score < run.best:
+                    run.best = score
+                    _checkpoint(run, config, figures).save(config.folder / "best.safetensors")
+                run.save(last)
+                saved = time.monotonic()
+            if config.processes > 1:
+                torch.distributed.barrier()
+
+
+def _update(
+    run: _Run,
+    batches: TrainingBatches,
+    epoch: list[list[Any]],
+    config: TrainConfig,
+    lexicon: Lexicon,
+    rank: int,
+) -> dict[str, float]:
+    """One step of the optimizer over this process' share of batch ``run.index``."""
+    pairs = epoch[run.index]
+    network = run.network.train()
+    position = run.epoch + run.index / len(epoch)
+    rate = learning_rate(config, run.update, position)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    torch.manual_seed(hash((config.seed, run.update, rank)))
+    tokens = sum(len(phone_target(u.text, lexicon)) for _, u in pairs)
+    totals = torch.zeros(3)
+    run.optimizer.zero_grad(set_to_none=False)
+    share = pairs[rank :: config.processes]
+    if share:
+        batch = batches.load(share, run.epoch, run.index * config.processes + rank, masks=run.epoch > 0)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = network(batch.frames)
+        phone_loss, character_loss = losses(output, batch, network)
+        loss = config.phone_share * phone_loss + (1 - config.phone_share) * character_loss
+        (loss / tokens).backward()
+        totals = torch.tensor([phone_loss.item(), character_loss.item(), float(batch.frame_counts.sum())])
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in network.parameters()]
+    if config.processes > 1:
+        flat = torch.cat([totals, *(g.flatten() for g in gradients)])
+        torch.distributed.all_reduce(flat)
+        totals, rest = flat[:3], flat[3:]
+        for parameter, gradient in zip(
+            network.parameters(), rest.split([g.numel() for g in gradients]), strict=True
+        ):
+            parameter.grad = gradient.view_as(parameter)
+    norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm))
+    if math.isfinite(norm):
+        run.optimizer.step()
+    hours = float(totals[2]) / 360_000
+    run.audio_hours += hours
+    return {
+        "phone_loss": float(totals[0]) / tokens,
+        "character_loss": float(totals[1]) / tokens,
+        "norm": norm,
+        "rate": rate,
+        "hours": hours,
+    }
+
+
+@torch.no_grad()
+def _evaluate(network: GruCtc, data: _Data, silence: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Loss a phone and greedy phone error rate on up to 150 utterances of each dev corpus."""
+    figures = {}
+    for name, store in data.dev:
+        utterances = sorted(store.utterances, key=lambda u: u.frames)
+        utterances = utterances[:: max(1, len(utterances) // 150)]
+        loss, errors, phones = 0.0, 0, 0
+        for first in range(0, len(utterances), 16):
+            part = utterances[first : first + 16]
+            batch = make_batch(
+                [np.asarray(store.of(u), np.float32) for u in part],
+                [u.text for u in part],
+                data.lexicon,
+                silence,
+            )
+            output = network(batch.frames)
+            loss += losses(output, batch, network)[0].item()
+            for row, count, u in zip(output.phones.argmax(-1), batch.frame_counts, part, strict=True):
+                heard = PHONE_ALPHABET.collapse(row[: network.steps(int(count))].tolist())
+                said = [PHONE_ALPHABET.labels[token] for token in phone_target(u.text, data.lexicon)]
+                errors += edit_distance(heard, said)
+                phones += len(said)
+        figures[f"{name}_loss"] = round(loss / phones, 4)
+        figures[f"{name}_phone_error"] = round(errors / phones, 4)
+    return figures
+
+
+def edit_distance(heard: list[str], said: list[str]) -> int:
+    """Levenshtein distance between two sequences of labels."""
+    from rapidfuzz.distance import Levenshtein
+
+    return int(Levenshtein.distance(heard, said))
+
+
+def _checkpoint(run: _Run, config: TrainConfig, figures: dict[str, float]) -> Checkpoint:
+    provenance = {
+        "manifests": {
+            f"{path.parent.name}/{path.name}": share
+            for path, share in zip(config.manifests, config.shares, strict=True)
+        },
+        "noise": config.noise.name if config.noise else None,
+        "epochs": run.epoch,
+        "updates": run.update,
+        "audio_hours": round(run.audio_hours, 1),
+        "settings": {
+            key: value
+            for key, value in asdict(config).items()
+            if not isinstance(value, Path | tuple)
+        },
+        "date": date.today().isoformat(),
+    }
+    return Checkpoint(
+        network=run.averaged(),
+        features=FeatureConfig(),
+        phone_labels=PHONE_ALPHABET.labels,
+        character_labels=CHARACTER_ALPHABET.labels,
+        name=f"streamasr-en-{config.width}x{config.gru_layers}",
+        provenance=provenance,
+        figures=figures,
+    )
+
+
+class _Log:
+    """A progress bar for people and a file of JSON lines for everything else."""
+
+    def __init__(self, path: Path, *, shown: bool) -> None:
+        self._path = path
+        self._shown = shown
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            disable=not shown,
+        )
+        self._task = self.progress.add_task("train", epoch=0, note="")
+        self._recent: list[dict[str, float]] = []
+        self._since = time.monotonic()
+
+    def epoch(self, epoch: int, batches: int, index: int) -> None:
+        self.progress.reset(self._task, total=batches, completed=index, epoch=epoch + 1, note="")
+
+    def update(self, **figures: float) -> None:
+        if not self._shown:
+            return
+        self._recent.append(figures)
+        note = " ".join(f"{k} {figures[k]:.3f}" for k in ("phone_loss", "character_loss", "norm"))
+        self.progress.update(self._task, advance=1, note=note)
+        if len(self._recent) == 25:
+            mean = {k: float(np.mean([row[k] for row in self._recent])) for k in figures}
+            speed = sum(row["hours"] for row in self._recent) / (time.monotonic() - self._since)
+            self._since = time.monotonic()
+            self._recent.clear()
+            self.line(
+                event="updates",
+                audio_hours_per_hour=round(speed * 3600),
+                **{k: float(f"{v:.4g}") for k, v in mean.items() if k != "hours"},
+            )
+
+    def line(self, **fields: Any) -> None:
+        """Append one JSON object."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.strftime("%H:%M:%S"), **fields}) + "\n")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of ``streamasr train``."""
+    defaults = {f: TrainConfig.__dataclass_fields__[f].default for f in TrainConfig.__dataclass_fields__}
+    parser.add_argument(
+        "manifests", nargs="+", metavar="MANIFEST[=SHARE]",
+        help="training manifests; SHARE is the part of each that an epoch takes (default 1)",
+    )  # fmt: skip
+    parser.add_argument("--dev", nargs="+", type=Path, required=True, metavar="MANIFEST")
+    parser.add_argument("--noise", type=Path, help="a folder of noise recordings to mix in")
+    parser.add_argument("--lexicon", type=Path, help="pronunciations (default: the shipped ones)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and log")
+    parser.add_argument("--features", type=Path, help="folder for computed features (default: OUT)")
+    for name in (
+        "width", "conv_layers", "gru_layers", "epochs", "decay_epochs", "warmup_updates",
+        "learning_rate", "dropout", "batch_seconds", "processes", "seed",
+    ):  # fmt: skip
+        default = defaults[name]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"default {default}"
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """``streamasr train``."""
+    manifests, shares = [], []
+    for argument in arguments.manifests:
+        path, _, share = argument.partition("=")
+        manifests.append(Path(path))
+        try:
+            shares.append(float(share) if share else 1.0)
+        except ValueError:
+            raise ConfigError(f"share {share!r} of {path} is not a number") from None
+    config = TrainConfig(
+        manifests=tuple(manifests),
+        shares=tuple(shares),
+        dev_manifests=tuple(arguments.dev),
+        noise=arguments.noise,
+        lexicon=arguments.lexicon,
+        folder=arguments.out,
+        features=arguments.features or arguments.out / "features",
+    )
+    settings = {
+        name: value for name, value in vars(arguments).items() if name in TrainConfig.__dataclass_fields__
+        and name not in {"manifests", "features", "noise", "lexicon"}
+    }  # fmt: skip
+    train(replace(config, **settings))
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="streamasr train")
+    add_arguments(parser)
+    raise SystemExit(run(parser.parse_args()))
