@@ -17,15 +17,15 @@ Frames = NDArray[np.float32]
 class AugmentConfig:
     """How much of each change; probabilities are per utterance."""
 
-    gain_db: tuple[float, float] = (-15.0, 6.0)
-    noise_probability: float = 0.3
-    noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    gain_db: tuple[float, float] = (-12.0, 6.0)
+    noise_probability: float = 0.2
+    noise_snr_db: tuple[float, float] = (8.0, 30.0)
     pad_frames: tuple[int, int] = (60, 40)
     digital_silence_probability: float = 0.3
     frequency_masks: int = 2
-    frequency_mask_mels: int = 20
-    time_mask_every_frames: int = 150
-    time_mask_frames: int = 30
+    frequency_mask_mels: int = 12
+    time_mask_every_frames: int = 200
+    time_mask_frames: int = 25
 
 
 _LOG_PER_DB = np.log(10) / 10
