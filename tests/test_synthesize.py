@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 
@@ -136,7 +137,9 @@ def test_a_text_that_is_missing_is_named(tmp_path: Path) -> None:
         synthesis.run(parser.parse_args(words.split()))
 
 
-def quiet_stretches(samples: np.ndarray, rate_hz: int, at_least_seconds: float) -> list[float]:
+def quiet_stretches(
+    samples: npt.NDArray[np.float64], rate_hz: int, at_least_seconds: float
+) -> list[float]:
     """Lengths in seconds of the silences of at least that length, in order."""
     loud = np.flatnonzero(np.abs(samples) > 1e-3)
     edges = np.concatenate([[0], loud, [len(samples)]])
