@@ -21,7 +21,7 @@ check: setup    ## everything that must pass: format, lint, types, imports, test
 	$(bin)/ruff format --check
 	$(bin)/ruff check
 	$(bin)/mypy
-	$(bin)/lint-imports
+	$(bin)/lint-imports --no-logo
 	$(bin)/pytest
 
 fix: setup      ## format, and mend what the linter can
