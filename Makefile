@@ -1,0 +1,32 @@
+# Every target sets up what it needs first; see CONTRIBUTING.md.
+
+.PHONY: help setup run test check fix bench
+.DEFAULT_GOAL := help
+
+bin := .venv/bin
+
+help:           ## list the targets
+	@sed -n 's/^\([a-z]*\): *\([a-z]* *\)## /  make \1\t/p' Makefile | expand -t 16
+
+setup:          ## make or refresh .venv
+	@.ci/setup
+
+run: setup      ## hear the microphone (a recording where there is none) and show captions
+	$(bin)/streamasr serve --input mic --fallback tests/recordings/demo.flac --captions
+
+test: setup     ## run the tests
+	$(bin)/pytest
+
+check: setup    ## everything that must pass: format, lint, types, imports, tests
+	$(bin)/ruff format --check
+	$(bin)/ruff check
+	$(bin)/mypy
+	$(bin)/lint-imports --no-logo
+	$(bin)/pytest
+
+fix: setup      ## format, and mend what the linter can
+	$(bin)/ruff format
+	$(bin)/ruff check --fix
+
+bench: setup    ## measure speed, latency and memory
+	$(bin)/streamasr bench

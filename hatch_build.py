@@ -1,0 +1,15 @@
+"""Packs the shipped models into a wheel; a checkout reads them from its root instead."""
+
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SHIPPED = {"checkpoints": "streamasr/_shipped/checkpoints", "lm": "streamasr/_shipped/lm"}
+
+
+class ShipModels(BuildHookInterface[Any]):
+    """An editable install gets no copies: they would go stale."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "standard":
+            build_data["force_include"].update(SHIPPED)
