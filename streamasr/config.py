@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 Units = Literal["phones", "characters"]
+Encoding = Literal["pcm_s16le", "pcm_f32le"]
+
+SAMPLE_BYTES: dict[Encoding, int] = {"pcm_s16le": 2, "pcm_f32le": 4}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,16 @@ on the length of a block, and soxr's stream was measured to give bit-identical o
 any chunking (``tests/test_resample.py`` holds it to that).
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 
+from streamasr.config import SAMPLE_BYTES, Encoding
 from streamasr.errors import AudioFormatError
 
 Samples = npt.NDArray[np.float32]
-Encoding = Literal["pcm_s16le", "pcm_f32le"]
-
-SAMPLE_BYTES: dict[Encoding, int] = {"pcm_s16le": 2, "pcm_f32le": 4}
 MIN_RATE_HZ = 1_000
 MAX_RATE_HZ = 768_000
 
