@@ -68,6 +68,7 @@ class CaptureConfig:
     device: str | None = None
     block_ms: int = 80
     ring_seconds: float = 10.0
+    fallback: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class ServeConfig:
     max_message_bytes: int = 1 << 20
     max_backlog_seconds: float = 30.0
     viewer_queue_finals: int = 256
+    status_interval_seconds: float = 10.0
+    allowed_origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

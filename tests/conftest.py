@@ -1,0 +1,45 @@
+"""Fixtures that more than one test module uses."""
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
+
+RECORDINGS = Path(__file__).parent / "recordings"
+
+
+@pytest.fixture(scope="session")
+def recognizer():
+    """The recognizer that is shipped, loaded once."""
+    from streamasr.recognizer import Recognizer
+
+    return Recognizer.load(ModelConfig(), DecoderConfig(), EndpointConfig())
+
+
+@pytest.fixture(scope="session")
+def demo_pcm() -> bytes:
+    """The bundled recording as s16le mono at 16 kHz."""
+    samples, rate_hz = soundfile.read(RECORDINGS / "demo.flac", dtype="int16")
+    assert rate_hz == 16_000
+    assert samples.ndim == 1
+    return samples.tobytes()
+
+
+@pytest.fixture(scope="session")
+def demo_text() -> str:
+    """What is said in the bundled recording."""
+    return (RECORDINGS / "demo.txt").read_text(encoding="utf-8").strip()
+
+
+@pytest.fixture
+def demo_wav(tmp_path: Path, demo_pcm: bytes) -> Path:
+    """The bundled recording as a WAV file."""
+    path = tmp_path / "demo.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(np.frombuffer(demo_pcm, dtype="<i2").tobytes())
+    return path
