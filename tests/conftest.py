@@ -1,6 +1,7 @@
 """Fixtures that more than one test module uses."""
 
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 
 from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
+from tests.virtual_microphone import VirtualMicrophone, why_missing
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
@@ -43,3 +45,17 @@ def demo_wav(tmp_path: Path, demo_pcm: bytes) -> Path:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(np.frombuffer(demo_pcm, dtype="<i2").tobytes())
     return path
+
+
+@pytest.fixture
+def virtual_microphone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualMicrophone]:
+    """A microphone that hears what the test plays; skipped where PulseAudio is missing."""
+    missing = why_missing()
+    if missing is not None:
+        pytest.skip(missing)
+    microphone = VirtualMicrophone(tmp_path_factory.mktemp("pulse"))
+    microphone.start()
+    try:
+        yield microphone
+    finally:
+        microphone.stop()
