@@ -235,8 +235,11 @@ def _convert(hint: Any, value: object, folder: Path, limits: tuple[float, float]
     whole = kind is int
     number = value if isinstance(value, int) or not whole else None
     low, high = limits or (-math.inf, math.inf)
-    is_number = isinstance(number, int | float) and not isinstance(number, bool)
-    if is_number and math.isfinite(number) and low <= number <= high:
+    if isinstance(number, int | float) and not isinstance(number, bool):
+        in_range = math.isfinite(number) and low <= number <= high
+    else:
+        in_range = False
+    if in_range:
         return kind(number)
     range_text = "" if limits is None else f" in {low:g}..{high:g}"
     raise ValueError(("a whole number" if whole else "a number") + range_text)

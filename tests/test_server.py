@@ -16,7 +16,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from streamasr.config import EndpointConfig, ServeConfig
 from streamasr.engine import Engine
 from streamasr.errors import AddressError
-from streamasr.serve.server import MicrophoneStatus, Server, bind
+from streamasr.serve.server import Server, bind
+from streamasr.serve.session import MicrophoneStatus
 
 LIMIT_SECONDS = 30
 

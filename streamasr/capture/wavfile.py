@@ -132,7 +132,7 @@ def missing_wav_bytes(path: Path) -> int:
 
 
 class PcmInput:
-    """Raw PCM from a pipe, as it comes; ``raw`` is unbuffered (``sys.stdin.buffer.raw``)."""
+    """Raw PCM from a pipe, as it comes; ``raw`` is unbuffered."""
 
     def __init__(
         self,

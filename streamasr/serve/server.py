@@ -110,7 +110,8 @@ class Server:
         """Accept nobody new, send every pending final, close everything.
 
         Audio that is not recognised within ``patience_seconds`` is thrown away, so that
-        the final of what was recognised still goes out.
+        the final of what was recognised still goes out; peers that do not read that within
+        ``patience_seconds`` more are dropped.
         """
         assert self._server is not None
         if self._heartbeat is not None:
@@ -122,6 +123,9 @@ class Server:
         await asyncio.wait((closed,), timeout=patience_seconds)
         for session in self._sessions:
             session.discard_backlog()
+        await asyncio.wait((closed,), timeout=patience_seconds)
+        for session in self._sessions:
+            session.abort()
         await closed
 
     async def _serve(self, connection: ServerConnection) -> None:

@@ -116,6 +116,10 @@ class Session:
         if self._stream is not None:
             self._stream.discard_backlog()
 
+    def abort(self) -> None:
+        """Drop the connection without another word."""
+        self._connection.transport.abort()
+
     async def run(self, refusal: ProtocolError | None = None) -> None:
         """Greet, serve until either side ends it, send what is due, close."""
         self._put(
