@@ -107,7 +107,7 @@ def test_devices_are_listed_and_chosen_by_name_or_index(heard: VirtualMicrophone
             assert microphone.device == default
         finally:
             microphone.close()
-    with pytest.raises(CaptureError, match="no microphone matches 'kazoo'; there are: "):
+    with pytest.raises(CaptureError, match="no microphone matches 'kazoo'; choose"):
         Microphone(CaptureConfig(device="kazoo"))
 
 

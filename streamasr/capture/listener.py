@@ -14,7 +14,7 @@ from streamasr.frontend.resample import Samples
 
 FIRST_RETRY_SECONDS = 0.5
 SLOWEST_RETRY_SECONDS = 10.0
-ROOM_CHECK_SECONDS = 0.2
+STOP_CHECK_SECONDS = 0.1
 
 State = Literal["ok", "lost", "recovered"]
 
@@ -107,7 +107,7 @@ class Listener:
                 lost.close()
             if self.stopping.is_set():
                 return
-            self._stream.finalize("device_lost")
+            self._wait(self._stream.finalize("device_lost"))  # the final comes before the news
             show("lost")
             found = self._find(reopen)
             if found is None:
@@ -129,12 +129,17 @@ class Listener:
     def _feed(self, block: Samples) -> bool:
         """Feed as soon as there is room; meanwhile the microphone's ring fills, and its
         overruns are counted. False when stopped."""
-        room = self._stream.room_for(block)
+        if not self._wait(self._stream.room_for(block)):
+            return False
+        self._stream.feed(block)
+        return True
+
+    def _wait(self, future: Future[None]) -> bool:
+        """Wait for the engine; False when stopped meanwhile."""
         while not self.stopping.is_set():
             try:
-                room.result(ROOM_CHECK_SECONDS)
+                future.result(STOP_CHECK_SECONDS)
             except FutureTimeoutError:
                 continue
-            self._stream.feed(block)
             return True
         return False

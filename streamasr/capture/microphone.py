@@ -147,7 +147,7 @@ def _choose(devices: list[Device], wanted: str | None) -> Device:
         if wanted == str(device.index) or wanted.casefold() in device.name.casefold():
             return device
     names = ", ".join(f"{device.index} {device.name!r}" for device in devices)
-    raise CaptureError(f"no microphone matches {wanted!r}; there are: {names}")
+    raise CaptureError(f"no microphone matches {wanted!r}; choose with --device from: {names}")
 
 
 def _input_devices(audio: pyaudio.PyAudio) -> list[Device]:
