@@ -1,10 +1,20 @@
-"""Settings: one frozen dataclass per stage."""
+"""Settings: one frozen dataclass per stage, and how they are loaded."""
 
-from dataclasses import dataclass, field
+import difflib
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from streamasr.errors import ConfigError
 
 Units = Literal["phones", "characters"]
+Encoding = Literal["pcm_s16le", "pcm_f32le"]
+
+SAMPLE_BYTES: dict[Encoding, int] = {"pcm_s16le": 2, "pcm_f32le": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,7 @@ class CaptureConfig:
     device: str | None = None
     block_ms: int = 80
     ring_seconds: float = 10.0
+    fallback: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,8 @@ class ServeConfig:
     max_message_bytes: int = 1 << 20
     max_backlog_seconds: float = 30.0
     viewer_queue_finals: int = 256
+    status_interval_seconds: float = 10.0
+    allowed_origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +101,155 @@ class Config:
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     capture: CaptureConfig = field(default_factory=CaptureConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+
+
+# ---- Loading: TOML sections and command-line flags over the defaults above. ----------------
+
+Origins = dict[str, str]
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "decoder.beam_size": (1, 10_000),
+    "decoder.max_alternatives": (0, 10),
+    "endpoint.silence_without_words_seconds": (0.1, 60),
+    "endpoint.silence_after_words_seconds": (0.1, 60),
+    "endpoint.utterance_seconds": (0.1, 60),
+    "capture.block_ms": (10, 250),
+    "capture.ring_seconds": (0.5, 600),
+    "serve.port": (0, 65_535),
+    "serve.max_connections": (1, 100_000),
+    "serve.max_message_bytes": (1_024, 1 << 26),
+    "serve.max_backlog_seconds": (0.1, 3_600),
+    "serve.viewer_queue_finals": (8, 1_000_000),
+    "serve.status_interval_seconds": (0.05, 3_600),
+}
+
+
+def load_config(
+    path: Path | None = None, flags: Mapping[str, tuple[str, object]] | None = None
+) -> tuple[Config, Origins]:
+    """Defaults, under the TOML file at ``path``, under ``flags``.
+
+    ``flags`` maps ``section.name`` to the flag's own name and its value. Returns the settings
+    and where each came from: ``default``, the file's path or the flag's name. Raises one
+    ConfigError that names every mistake.
+    """
+    mistakes: list[str] = []
+    given: dict[str, tuple[str, object]] = {}
+    folder = Path()
+    if path is not None:
+        folder = path.parent
+        for name, value in _read_toml(path, mistakes).items():
+            given[name] = (str(path), value)
+    given.update(flags or {})
+
+    sections: dict[str, object] = {}
+    origins: Origins = {}
+    for section, settings in get_type_hints(Config).items():
+        values: dict[str, object] = {}
+        for setting, hint in get_type_hints(settings).items():
+            name = f"{section}.{setting}"
+            origins[name] = "default"
+            if name in given:
+                origins[name], value = given[name]
+                try:
+                    values[setting] = _convert(hint, value, folder, LIMITS.get(name))
+                except ValueError as expected:
+                    where = "" if origins[name] in ("default", str(path)) else f" ({origins[name]})"
+                    mistakes.append(f"{name}{where} must be {expected}, not {value!r}")
+        sections[section] = settings(**values)
+    if mistakes:
+        raise ConfigError("; ".join(mistakes))
+    return Config(**sections), origins  # type: ignore[arg-type]
+
+
+def config_as_toml(config: Config, origins: Origins) -> str:
+    """The effective settings as a configuration file, with where each came from."""
+    lines: list[str] = []
+    for section in fields(config):
+        lines.append(f"[{section.name}]")
+        values = getattr(config, section.name)
+        for setting in fields(values):
+            value = getattr(values, setting.name)
+            origin = origins[f"{section.name}.{setting.name}"]
+            text = (
+                f"# {setting.name} is not set"
+                if value is None
+                else f"{setting.name} = {_toml_value(value)}"
+            )
+            lines.append(f"{text:<48}  # {origin}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _read_toml(path: Path, mistakes: list[str]) -> dict[str, object]:
+    """``section.name`` -> value; unknown names become mistakes."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    known_sections = get_type_hints(Config)
+    given: dict[str, object] = {}
+    for section, settings in document.items():
+        if section not in known_sections:
+            mistakes.append(f"unknown section [{section}]{_did_you_mean(section, known_sections)}")
+            continue
+        if not isinstance(settings, dict):
+            mistakes.append(f"{section} must be a section [{section}], not {settings!r}")
+            continue
+        known = get_type_hints(known_sections[section])
+        for setting, value in settings.items():
+            if setting in known:
+                given[f"{section}.{setting}"] = value
+            else:
+                mistakes.append(f"unknown key {section}.{setting}{_did_you_mean(setting, known)}")
+    return given
+
+
+def _did_you_mean(given: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _convert(hint: Any, value: object, folder: Path, limits: tuple[float, float] | None) -> object:
+    """``value`` as the type ``hint``; raises ValueError that says what it must be."""
+    if get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return value
+        raise ValueError(" or ".join(map(repr, get_args(hint))))
+    choices = [choice for choice in get_args(hint) if choice is not type(None)]
+    if get_origin(hint) is tuple:
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ValueError("a list of texts")
+    kind = choices[0] if choices else hint
+    if kind is Path:
+        if isinstance(value, str | Path) and str(value):
+            return value if isinstance(value, Path) else folder / value
+        raise ValueError("a path")
+    if kind is str or kind is bool:
+        if isinstance(value, kind):
+            return value
+        raise ValueError("a text" if kind is str else "true or false")
+    whole = kind is int
+    number = value if isinstance(value, int) or not whole else None
+    low, high = limits or (-math.inf, math.inf)
+    if isinstance(number, int | float) and not isinstance(number, bool):
+        in_range = math.isfinite(number) and low <= number <= high
+    else:
+        in_range = False
+    if in_range:
+        return kind(number)
+    range_text = "" if limits is None else f" in {low:g}..{high:g}"
+    raise ValueError(("a whole number" if whole else "a number") + range_text)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, str | Path):
+        return json.dumps(str(value), ensure_ascii=False)
+    return repr(value)

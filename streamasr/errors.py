@@ -6,6 +6,7 @@
     ├── ConfigError           exit code 2   a setting, flag or configuration file
     ├── AudioFormatError      exit code 3   audio that cannot be read as audio
     ├── CaptureError          exit code 3   a microphone or input that cannot be opened
+    │   └── DeviceLostError                 a microphone that was open and went silent
     ├── CheckpointError       exit code 4   an acoustic checkpoint
     ├── LanguageModelError    exit code 4   an n-gram model or a lexicon
     ├── AddressError          exit code 5   a network address that cannot be bound or reached
@@ -40,6 +41,10 @@ class CaptureError(StreamasrError):
     """No sound can be captured from where it was asked for."""
 
     exit_code = 3
+
+
+class DeviceLostError(CaptureError):
+    """A microphone that was open gives no more blocks."""
 
 
 class CheckpointError(StreamasrError):

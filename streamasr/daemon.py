@@ -1,0 +1,185 @@
+"""The daemon: sound in, words out, until it is told to stop.
+
+It binds its address, loads the recognizer, opens its input, and only then says that it
+listens. On SIGTERM or SIGINT, and where a file or standard input ends, it drains: pending
+finals go to every speaker and viewer, then it exits; within two seconds.
+"""
+
+import asyncio
+import io
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from streamasr.captions.terminal import TerminalCaptions
+from streamasr.capture.listener import Listener, State
+from streamasr.capture.microphone import Microphone
+from streamasr.capture.wavfile import AudioFile, PcmInput, in_real_time
+from streamasr.config import Config
+from streamasr.engine import Engine, EngineStream
+from streamasr.errors import CaptureError
+from streamasr.events import Event
+from streamasr.frontend.resample import Samples
+from streamasr.recognizer import Recognizer
+from streamasr.serve.server import Server, bind
+from streamasr.serve.session import MicrophoneStatus
+
+STDIN = 0
+# The parts of the two seconds that a stop may take.
+STOP_INPUT_SECONDS = 0.2
+LAST_FINAL_SECONDS = 0.5
+DRAIN_SECONDS = 0.5
+
+Source = Microphone | AudioFile | PcmInput | None
+
+
+def run(config: Config, *, captions: bool = False) -> None:
+    """Run until stopped or until the input ends. Raises StreamasrError."""
+    listening = bind(config.serve.host, config.serve.port)
+    with listening:
+        # Nothing was heard yet: a stop while the model loads has nothing to flush.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: os._exit(0))
+        recognizer = Recognizer.load(config.model, config.decoder, config.endpoint)
+        source = open_source(config, recognizer.sample_rate_hz)
+        asyncio.run(Daemon(config, recognizer, source, captions=captions).run(listening))
+
+
+def open_source(config: Config, sample_rate_hz: int) -> Source:
+    """What ``--input`` names, opened; the fallback where there is no microphone.
+
+    Raises CaptureError or AudioFormatError.
+    """
+    capture = config.capture
+    if capture.input == "none":
+        return None
+    if capture.input == "-":
+        return PcmInput(io.FileIO(STDIN, closefd=False), sample_rate_hz, block_ms=capture.block_ms)
+    if capture.input != "mic":
+        return AudioFile(Path(capture.input), sample_rate_hz, capture.block_ms)
+    try:
+        return Microphone(capture, sample_rate_hz)
+    except CaptureError as error:
+        if capture.fallback is None:
+            raise
+        problem = str(error).partition(";")[0]
+        print(f"streamasr: {problem}: playing {capture.fallback} instead", file=sys.stderr)
+        return AudioFile(capture.fallback, sample_rate_hz, capture.block_ms)
+
+
+class Daemon:
+    """One run of the service; everything but the listener's thread is on the event loop."""
+
+    def __init__(
+        self, config: Config, recognizer: Recognizer, source: Source, *, captions: bool
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._sample_rate_hz = recognizer.sample_rate_hz
+        self._engine = Engine(recognizer, max_backlog_seconds=config.serve.max_backlog_seconds)
+        self._server = Server(self._engine, config.serve, config.endpoint, self._status)
+        self._captions = TerminalCaptions() if captions else None
+        self._state: State | None = None if source is None else "ok"
+        self._stream: EngineStream | None = None
+        self._listener: Listener | None = None
+        self._stopped = asyncio.Event()
+        self._failure: Exception | None = None
+
+    async def run(self, listening: socket.socket) -> None:
+        """Serve until a signal or the end of the input. Raises what ended the input."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopped.set)
+        self._engine.start()
+        try:
+            await self._server.start(listening)
+            self._announce(listening)
+            self._listen()
+            await self._stopped.wait()
+            await self._drain()
+        finally:
+            self._engine.close(STOP_INPUT_SECONDS)
+            if self._captions is not None:
+                self._captions.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _announce(self, listening: socket.socket) -> None:
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"listening on ws://{shown}:{port}/v1", flush=True)
+        print(f"captions page: http://{shown}:{port}/", flush=True)
+
+    def _listen(self) -> None:
+        """Carry the input into a stream whose events every viewer gets."""
+        if self._source is None:
+            return
+        loop = asyncio.get_running_loop()
+        self._stream = self._engine.open(self._show, self._fail)
+        self._listener = listener = Listener(self._stream, self._sample_rate_hz)
+        if isinstance(self._source, Microphone):
+            listener.listen(
+                self._source,
+                lambda: Microphone(self._config.capture, self._sample_rate_hz),
+                lambda state: _call(loop, lambda: self._change(state)),
+            )
+        else:
+            listener.play(self._blocks(self._source, listener.stopping))
+        ended = asyncio.wrap_future(listener.ended)
+        ended.add_done_callback(self._input_ended)
+
+    def _blocks(self, source: AudioFile | PcmInput, stopping: threading.Event) -> Iterator[Samples]:
+        """A file as fast as it sounds, a pipe as fast as it comes."""
+        if isinstance(source, PcmInput):
+            return source.blocks()
+        return in_real_time(source.blocks(), self._sample_rate_hz, stopping)
+
+    def _show(self, events: list[Event]) -> None:
+        self._server.publish(events)
+        if self._captions is not None:
+            self._captions.show(events)
+
+    def _fail(self, failure: Exception) -> None:
+        self._failure = failure
+        self._stopped.set()
+
+    def _input_ended(self, ended: "asyncio.Future[None]") -> None:
+        if not ended.cancelled():
+            self._failure = self._failure or ended.exception()  # type: ignore[assignment]
+            self._stopped.set()
+
+    def _change(self, state: State) -> None:
+        self._state = state
+        self._server.publish_status()
+        if state == "recovered":
+            self._state = "ok"
+
+    def _status(self) -> MicrophoneStatus:
+        if self._stream is None or self._listener is None or self._state is None:
+            return MicrophoneStatus()
+        lag_ms = round(self._stream.backlog_seconds * 1000)
+        return MicrophoneStatus(self._state, lag_ms, self._listener.dropped_ms)
+
+    async def _drain(self) -> None:
+        """The input's last final first, so that viewers get it; then everybody's own."""
+        if self._stream is not None and self._listener is not None:
+            await asyncio.to_thread(self._listener.stop, STOP_INPUT_SECONDS)
+            last = asyncio.wrap_future(self._stream.finish("eof"))
+            await asyncio.wait((last,), timeout=LAST_FINAL_SECONDS)
+            if not last.done():
+                self._stream.discard_backlog()
+                await asyncio.wait((last,), timeout=LAST_FINAL_SECONDS)
+        await self._server.drain(DRAIN_SECONDS)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """From another thread; nothing where the loop has ended meanwhile."""
+    try:
+        loop.call_soon_threadsafe(function)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise

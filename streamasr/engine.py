@@ -1,0 +1,318 @@
+"""Steps every stream on one worker thread, so that the event loop never computes.
+
+Theory of operation. Each ``EngineStream`` has a queue of jobs (audio, finalize, finish)
+that are carried out in order. Streams with jobs stand in one line; the worker takes the
+first, works through at most ``TURN_SECONDS`` of its audio, and sends it to the end of the
+line if more is waiting. So a speaker who sends an hour at once delays another by one turn
+at most. What comes out is handed to the event loop that the engine was started on, in
+order, before the future of the job is resolved.
+
+Queues are bounded in seconds of audio: who feeds waits for room (``room_for``) or gets a
+ProtocolError with the code ``backlog``. All public methods may be called from any thread.
+
+This is the only place where several streams may one day share a step of the network: the
+line of waiting streams is where a batch would be taken from.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from streamasr.config import SAMPLE_BYTES, Encoding, EndpointConfig
+from streamasr.errors import AudioFormatError, ProtocolError, StreamFinished
+from streamasr.events import EndReason, Event
+from streamasr.frontend.resample import PcmDecoder, Resampler, Samples
+from streamasr.recognizer import Recognizer, Stream
+
+TURN_SECONDS = 0.16
+
+T = TypeVar("T")
+
+Deliver = Callable[[list[Event]], None]
+Fail = Callable[[Exception], None]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PcmFormat:
+    """How the bytes of a stream are to be read."""
+
+    sample_rate_hz: int = 16_000
+    channels: int = 1
+    encoding: Encoding = "pcm_s16le"
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The end of an utterance, or of the whole stream where ``last``."""
+
+    reason: EndReason
+    last: bool
+    done: Future[None]
+
+
+_Job = bytes | Samples | _End
+
+
+class EngineStream:
+    """One listener's place in the engine; made by ``Engine.open``.
+
+    Fed either bytes of ``pcm`` or, where ``pcm`` is None, samples at the model's rate.
+    """
+
+    def __init__(
+        self,
+        engine: "Engine",
+        stream: Stream,
+        pcm: PcmFormat | None,
+        deliver: Deliver,
+        fail: Fail,
+    ) -> None:
+        rate_hz = engine.recognizer.sample_rate_hz
+        self._engine = engine
+        self._stream = stream
+        self._deliver = deliver
+        self._fail = fail
+        self._decoder: PcmDecoder | None = None
+        self._resampler: Resampler | None = None
+        self._units_per_second = rate_hz  # a unit is a byte of pcm, or a sample without pcm
+        if pcm is not None:
+            self._decoder = PcmDecoder(pcm.encoding, pcm.channels)
+            self._resampler = Resampler(pcm.sample_rate_hz, rate_hz)
+            self._units_per_second = pcm.sample_rate_hz * pcm.channels * SAMPLE_BYTES[pcm.encoding]
+        self._jobs: deque[_Job] = deque()
+        self._backlog_units = 0
+        self._discarded_units = 0
+        self._in_line = False
+        self._finish: Future[None] | None = None
+        self._broken = False
+        self._waiting_for_room: deque[tuple[int, Future[None]]] = deque()
+
+    @property
+    def backlog_seconds(self) -> float:
+        """Audio that was fed and not recognised yet."""
+        return self._backlog_units / self._units_per_second
+
+    @property
+    def discarded_seconds(self) -> float:
+        """Audio that was fed and thrown away by ``discard_backlog``."""
+        return self._discarded_units / self._units_per_second
+
+    def seconds_of(self, audio: bytes | Samples) -> float:
+        """How long ``audio`` lasts."""
+        return len(audio) / self._units_per_second
+
+    def feed(self, audio: bytes | Samples) -> None:
+        """Queue audio. Raises ProtocolError ``backlog`` where it does not fit (nothing is
+        queued then) and StreamFinished after ``finish``."""
+        with self._engine.lock:
+            if self._finish is not None:
+                raise StreamFinished("audio was fed after the stream was finished")
+            if not self._has_room(len(audio)):
+                raise ProtocolError(
+                    "backlog",
+                    f"more than {self._engine.max_backlog_seconds:g} s of audio is waiting to be "
+                    "recognised; send no faster than real time",
+                    fatal=True,
+                )
+            if len(audio) and not self._broken:
+                self._backlog_units += len(audio)
+                self._queue(audio)
+
+    def room_for(self, audio: bytes | Samples) -> "Future[None]":
+        """Resolved as soon as ``feed(audio)`` would not exceed the backlog. Audio longer
+        than the whole backlog never fits: cut it first."""
+        room = _pending()
+        with self._engine.lock:
+            if self._has_room(len(audio)):
+                room.set_result(None)
+            else:
+                self._waiting_for_room.append((len(audio), room))
+        return room
+
+    def finalize(self, reason: EndReason = "finalize") -> "Future[None]":
+        """End the utterance after what was fed; resolved when its events were delivered."""
+        with self._engine.lock:
+            if self._finish is not None:
+                raise StreamFinished("finalize() was called after the stream was finished")
+            return self._queue_end(reason, last=False)
+
+    def finish(self, reason: EndReason = "eof") -> "Future[None]":
+        """End the stream after what was fed; resolved when its last event was delivered.
+        Idempotent: later calls return the same future."""
+        with self._engine.lock:
+            if self._finish is None:
+                self._finish = self._queue_end(reason, last=True)
+            return self._finish
+
+    def discard_backlog(self) -> None:
+        """Throw away the queued audio, counted in ``discarded_seconds``; ends stay queued."""
+        with self._engine.lock:
+            ends = [job for job in self._jobs if isinstance(job, _End)]
+            dropped = sum(len(job) for job in self._jobs if not isinstance(job, _End))
+            self._jobs = deque(ends)
+            self._backlog_units -= dropped
+            self._discarded_units += dropped
+            self._grant_room()
+
+    # Below: called with the engine's lock held, except _step.
+
+    def _has_room(self, units: int) -> bool:
+        limit_units = self._engine.max_backlog_seconds * self._units_per_second
+        return self._backlog_units + units <= limit_units
+
+    def _grant_room(self) -> None:
+        while self._waiting_for_room and self._has_room(self._waiting_for_room[0][0]):
+            _, room = self._waiting_for_room.popleft()
+            room.set_result(None)
+
+    def _queue_end(self, reason: EndReason, *, last: bool) -> "Future[None]":
+        done = _pending()
+        self._queue(_End(reason, last, done))
+        return done
+
+    def _queue(self, job: _Job) -> None:
+        self._jobs.append(job)
+        if not self._in_line:
+            self._in_line = True
+            self._engine.line.append(self)
+            self._engine.lock.notify_all()
+
+    def _take(self) -> bytes | Samples | _End | None:
+        """The next end, or up to one turn of audio; None where nothing is queued."""
+        if not self._jobs:
+            return None
+        first = self._jobs.popleft()
+        if isinstance(first, _End):
+            return first
+        turn_units = max(1, int(TURN_SECONDS * self._units_per_second))
+        parts = [first]
+        taken_units = len(first)
+        while taken_units < turn_units and self._jobs and not isinstance(self._jobs[0], _End):
+            more = self._jobs.popleft()
+            assert not isinstance(more, _End)
+            parts.append(more)
+            taken_units += len(more)
+        excess_units = taken_units - turn_units
+        if excess_units > 0:
+            last = parts.pop()
+            keep_units = len(last) - excess_units
+            self._jobs.appendleft(last[keep_units:])
+            parts.append(last[:keep_units])
+        if len(parts) == 1:
+            return parts[0]
+        if self._decoder is not None:
+            return b"".join(part for part in parts if isinstance(part, bytes))
+        return np.concatenate([part for part in parts if not isinstance(part, bytes)])
+
+    def _step(self, job: bytes | Samples | _End) -> list[Event]:
+        """Compute; on the worker, without the lock."""
+        if isinstance(job, _End):
+            if not job.last:
+                return self._stream.finalize(job.reason)
+            tail = self._resampler.flush() if self._resampler is not None else ()
+            events = self._stream.feed(tail) if len(tail) else []  # type: ignore[arg-type]
+            return [*events, *self._stream.finish(job.reason)]
+        if isinstance(job, bytes):
+            assert self._decoder is not None
+            assert self._resampler is not None
+            job = self._resampler.process(self._decoder.decode(job))
+        return self._stream.feed(job) if len(job) else []
+
+
+def _pending() -> "Future[None]":
+    """A future that nobody but the engine can resolve: a waiter that gives up must not
+    cancel what others wait for."""
+    future: Future[None] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+class Engine:
+    """The worker and the line of streams that wait for it."""
+
+    def __init__(self, recognizer: Recognizer, *, max_backlog_seconds: float = 30.0) -> None:
+        self.recognizer = recognizer
+        self.max_backlog_seconds = max_backlog_seconds
+        self.lock = threading.Condition()
+        self.line: deque[EngineStream] = deque()
+        self._closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Start the worker; events go to the event loop that runs now."""
+        self._loop = asyncio.get_running_loop()
+        self._worker.start()
+
+    def close(self, timeout_seconds: float = 1.0) -> None:
+        """Stop the worker after the turn it is in; queued jobs are not carried out."""
+        with self.lock:
+            self._closing = True
+            self.lock.notify_all()
+        self._worker.join(timeout_seconds)
+
+    def open(
+        self,
+        deliver: Deliver,
+        fail: Fail,
+        *,
+        pcm: PcmFormat | None = None,
+        endpoint: EndpointConfig | None = None,
+        max_alternatives: int | None = None,
+    ) -> EngineStream:
+        """A new stream. ``deliver`` gets its events and ``fail`` what went wrong, both on
+        the event loop. After an AudioFormatError the stream lives on without that audio;
+        after anything else it only finishes, with no more events."""
+        stream = self.recognizer.stream(endpoint=endpoint, max_alternatives=max_alternatives)
+        return EngineStream(self, stream, pcm, deliver, fail)
+
+    def _work(self) -> None:
+        while True:
+            with self.lock:
+                while not self.line and not self._closing:
+                    self.lock.wait()
+                if self._closing:
+                    return
+                stream = self.line.popleft()
+                job = stream._take()
+            if job is not None:
+                self._turn(stream, job)
+            with self.lock:
+                if job is not None and not isinstance(job, _End):
+                    stream._backlog_units -= len(job)
+                    stream._grant_room()
+                stream._in_line = bool(stream._jobs)
+                if stream._in_line:
+                    self.line.append(stream)
+
+    def _turn(self, stream: EngineStream, job: bytes | Samples | _End) -> None:
+        events: list[Event] = []
+        failure: Exception | None = None
+        if not stream._broken:
+            try:
+                events = stream._step(job)
+            except AudioFormatError as error:
+                failure = error
+            except Exception as error:
+                log.exception("a stream failed")
+                failure = error
+                stream._broken = True
+        if events:
+            self._call(stream._deliver, events)
+        if failure is not None:
+            self._call(stream._fail, failure)
+        if isinstance(job, _End):
+            job.done.set_result(None)
+
+    def _call(self, function: Callable[[T], None], value: T) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(function, value)

@@ -1,0 +1,58 @@
+"""Fixtures that more than one test module uses."""
+
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
+from tests.virtual_microphone import VirtualMicrophone, why_missing
+
+RECORDINGS = Path(__file__).parent / "recordings"
+FIRST_SENTENCE_SECONDS = 5.0
+
+
+@pytest.fixture(scope="session")
+def recognizer():
+    """The recognizer that is shipped, loaded once."""
+    from streamasr.recognizer import Recognizer
+
+    return Recognizer.load(ModelConfig(), DecoderConfig(), EndpointConfig())
+
+
+@pytest.fixture(scope="session")
+def demo_pcm() -> bytes:
+    """The first sentence of the bundled recording as s16le mono at 16 kHz.
+
+    One is enough where words are not compared, and some tests speak it in real time.
+    """
+    samples, rate_hz = soundfile.read(RECORDINGS / "demo.flac", dtype="int16")
+    assert rate_hz == 16_000
+    assert samples.ndim == 1
+    return samples[: int(FIRST_SENTENCE_SECONDS * rate_hz)].tobytes()
+
+
+@pytest.fixture
+def demo_wav(tmp_path: Path, demo_pcm: bytes) -> Path:
+    """The first sentence of the bundled recording as a WAV file."""
+    path = tmp_path / "demo.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(demo_pcm)
+    return path
+
+
+@pytest.fixture
+def virtual_microphone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualMicrophone]:
+    """A microphone that hears what the test plays; skipped where PulseAudio is missing."""
+    missing = why_missing()
+    if missing is not None:
+        pytest.skip(missing)
+    microphone = VirtualMicrophone(tmp_path_factory.mktemp("pulse"))
+    microphone.start()
+    try:
+        yield microphone
+    finally:
+        microphone.stop()

@@ -1,0 +1,103 @@
+"""Starts the real program and speaks to it."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+START_SECONDS = 60
+LIMIT_SECONDS = 60
+
+
+class Program:
+    """A running ``streamasr serve``."""
+
+    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+        self.process = process
+        self.url = url
+
+    async def read_rest(self) -> str:
+        """Everything else that it prints, once it has ended."""
+        assert self.process.stdout is not None
+        return (await self.process.stdout.read()).decode()
+
+    async def stop(self) -> float:
+        """SIGTERM; the seconds until it had ended."""
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        self.process.send_signal(signal.SIGTERM)
+        await self.process.wait()
+        return loop.time() - start
+
+
+@asynccontextmanager
+async def program(
+    *arguments: str, environment: Mapping[str, str] | None = None, stdin: int | None = None
+) -> AsyncIterator[Program]:
+    """``streamasr serve --port 0 arguments``, once it listens."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "streamasr",
+        "serve",
+        "--port",
+        "0",
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | dict(environment or {}),
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            line = (await process.stdout.readline()).decode()
+        assert line.startswith("listening on ws://127.0.0.1:"), line
+        assert line.endswith("/v1\n")
+        async with asyncio.timeout(LIMIT_SECONDS):
+            yield Program(process, line.split()[-1])
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def receive(client: ClientConnection) -> dict:
+    return json.loads(await client.recv())
+
+
+async def receive_rest(client: ClientConnection) -> list[dict]:
+    """Everything until the connection closes."""
+    messages = []
+    while True:
+        try:
+            messages.append(await receive(client))
+        except ConnectionClosed:
+            return messages
+
+
+async def receive_until(client: ClientConnection, **wanted: object) -> list[dict]:
+    """Everything up to the first message that has the ``wanted`` values."""
+    messages = [await receive(client)]
+    while not wanted.items() <= messages[-1].items():
+        messages.append(await receive(client))
+    return messages
+
+
+async def send_in_real_time(client: ClientConnection, pcm: bytes, packet_ms: int = 20) -> None:
+    """16 kHz s16le at the pace at which it would be spoken."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    packet_bytes = 32 * packet_ms
+    for number, first in enumerate(range(0, len(pcm), packet_bytes)):
+        await asyncio.sleep(start + number * packet_ms / 1000 - loop.time())
+        await client.send(pcm[first : first + packet_bytes])
+
+
+def finals(messages: list[dict]) -> list[dict]:
+    return [message for message in messages if message["type"] == "final"]
