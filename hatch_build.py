@@ -4,7 +4,15 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SHIPPED = {"checkpoints": "streamasr/_shipped/checkpoints", "lm": "streamasr/_shipped/lm"}
+SHIPPED = {
+    path: f"streamasr/_shipped/{path}"
+    for path in (
+        "checkpoints/english.safetensors",
+        "lm/english.kenlm",
+        "lm/lexicon.txt.xz",
+        "tests/recordings/demo.flac",
+    )
+}
 
 
 class ShipModels(BuildHookInterface[Any]):

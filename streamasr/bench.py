@@ -8,18 +8,16 @@ stages are then timed one by one over the same chunks.
 import os
 import resource
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamasr.capture.wavfile import AudioFile
 from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
-from streamasr.recognizer import CHUNK_FRAMES, Recognizer
-
-Samples = NDArray[np.float32]
+from streamasr.recognizer import CHUNK_FRAMES, Recognizer, shipped
+from streamasr.training.manifest import Samples, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +45,16 @@ class Measurement:
         }
 
 
-def bench(paths: Sequence[Path], model: ModelConfig, decoder: DecoderConfig, endpoint: EndpointConfig) -> Measurement:
-    """Measure recognition of ``paths``. Raises what reading them and loading raise."""
+def bench(
+    manifest: Path | None, model: ModelConfig, decoder: DecoderConfig, endpoint: EndpointConfig
+) -> Measurement:
+    """Measure recognition of the recordings of ``manifest``, or of the bundled one.
+
+    Raises what reading them and ``Recognizer.load`` raise.
+    """
+    paths = [shipped("tests", "recordings", "demo.flac")]
+    if manifest is not None:
+        paths = [recording.path for recording in read_manifest(manifest).recordings]
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     started = time.perf_counter()

@@ -6,9 +6,10 @@ imports its room only then, so that ``streamasr captions`` never loads what reco
 
 import argparse
 import asyncio
+import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"streamasr {__version__}")
     subcommands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (add_serve, add_captions, add_devices, add_config):
+    for add in (
+        add_serve,
+        add_transcribe,
+        add_captions,
+        add_devices,
+        add_config,
+        add_evaluate,
+        add_bench,
+        add_synthesize,
+        add_train,
+    ):
         add(subcommands)
     return parser
 
 
 def add_serve(subcommands: Subcommands) -> None:
     parser = subcommands.add_parser("serve", help="the daemon: sound in, words out")
-    add_config_options(parser)
+    add_config_options(parser, SOUND_FLAGS)
     parser.add_argument("--captions", action="store_true", help="show live captions here too")
     parser.set_defaults(run=run_serve)
 
@@ -65,6 +76,23 @@ def run_serve(parsed: argparse.Namespace) -> None:
     from streamasr import daemon
 
     daemon.run(config, captions=parsed.captions)
+
+
+def add_transcribe(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("transcribe", help="audio files in, text out")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text")
+    add_config_options(parser)
+    parser.set_defaults(run=run_transcribe)
+
+
+def run_transcribe(parsed: argparse.Namespace) -> int:
+    config, _ = config_from(parsed)
+    from streamasr import transcribe
+    from streamasr.recognizer import Recognizer
+
+    recognizer = Recognizer.load(config.model, config.decoder, config.endpoint)
+    return transcribe.run(recognizer, parsed.files, parsed.format)
 
 
 def add_captions(subcommands: Subcommands) -> None:
@@ -103,7 +131,7 @@ def add_config(subcommands: Subcommands) -> None:
     parser = subcommands.add_parser(
         "config", help="effective settings and where each came from, as a configuration file"
     )
-    add_config_options(parser)
+    add_config_options(parser, SOUND_FLAGS)
     parser.set_defaults(run=run_config)
 
 
@@ -112,30 +140,128 @@ def run_config(parsed: argparse.Namespace) -> None:
     print(config_as_toml(config, origins), end="")
 
 
+def add_evaluate(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("evaluate", help="error rates of a manifest, streaming")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N recordings")
+    parser.add_argument("--phrases", type=Path, metavar="FILE", help="hear nothing but these")
+    parser.add_argument("--show", action="store_true", help="print what was said and heard")
+    add_config_options(parser)
+    parser.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(parsed: argparse.Namespace) -> None:
+    config, _ = config_from(parsed)
+    from streamasr.training.evaluate import evaluate_manifest
+
+    figures = evaluate_manifest(
+        parsed.manifest,
+        config.model,
+        config.decoder,
+        config.endpoint,
+        limit=parsed.limit,
+        phrases=parsed.phrases,
+        show=parsed.show,
+    )
+    print_figures(figures.as_json(), as_json=parsed.json)
+
+
+def add_bench(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("bench", help="speed, latency and memory on one core")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--audio", type=Path, metavar="MANIFEST", help="default: the bundled recording"
+    )
+    add_config_options(parser)
+    parser.set_defaults(run=run_bench)
+
+
+def run_bench(parsed: argparse.Namespace) -> None:
+    config, _ = config_from(parsed)
+    from streamasr.bench import bench
+
+    measured = bench(parsed.audio, config.model, config.decoder, config.endpoint)
+    print_figures(measured.as_json(), as_json=parsed.json)
+
+
+def print_figures(figures: Mapping[str, object], *, as_json: bool) -> None:
+    """One JSON object, or a line a figure."""
+    if as_json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        shown = value if isinstance(value, Mapping) else {"": value}
+        print(
+            f"{name:>18}  "
+            + "  ".join(f"{part} {figure}".strip() for part, figure in shown.items())
+        )
+
+
+def add_synthesize(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("synthesize", help="sentences in, speech and a manifest out")
+    from streamasr.training import synthesize
+
+    synthesize.add_arguments(parser)
+    parser.set_defaults(run=synthesize.run)
+
+
+def add_train(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("train", help="train a checkpoint; the same command resumes")
+    from streamasr.training import options
+
+    options.add_arguments(parser)
+    parser.set_defaults(run=run_train)
+
+
+def run_train(parsed: argparse.Namespace) -> None:
+    from streamasr.training.options import train_config
+    from streamasr.training.train import train
+
+    train(train_config(parsed))
+
+
 # Flags over the configuration file: (flag, setting, type, metavar, help).
-CONFIG_FLAGS: tuple[tuple[str, str, type, str, str], ...] = (
+Flags = tuple[tuple[str, str, type, str, str], ...]
+SOUND_FLAGS: Flags = (
     ("--input", "capture.input", str, "WHAT", "mic, FILE (in real time), - (s16le 16 kHz), none"),
     ("--device", "capture.device", str, "NAME", "microphone, by part of its name or index"),
     ("--fallback", "capture.fallback", Path, "FILE", "play this where there is no microphone"),
     ("--host", "serve.host", str, "HOST", "address to listen on (default: this machine only)"),
     ("--port", "serve.port", int, "PORT", "port to listen on; 0 picks a free one"),
+)
+MODEL_FLAGS: Flags = (
     ("--checkpoint", "model.checkpoint", Path, "FILE", "acoustic checkpoint"),
     ("--language-model", "model.language_model", Path, "FILE", "KenLM language model"),
+    ("--lexicon", "model.lexicon", Path, "FILE", "pronunciations, one a line"),
+    ("--units", "model.units", str, "UNITS", "phones (with the lexicon) or characters"),
+    ("--beam-size", "decoder.beam_size", int, "N", "hypotheses kept at every step"),
+    ("--lm-weight", "decoder.lm_weight", float, "X", "weight of the language model's score"),
+    ("--word-bonus", "decoder.word_bonus", float, "X", "added to the score for every word"),
 )
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """``--config`` and the flags that go over it."""
+def add_config_options(parser: argparse.ArgumentParser, flags: Flags = ()) -> None:
+    """``--config`` and the flags that go over it: the model's, and ``flags``."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
-    for flag, setting, kind, metavar, text in CONFIG_FLAGS:
+    for flag, setting, kind, metavar, text in (*flags, *MODEL_FLAGS):
         parser.add_argument(flag, dest=setting, type=kind, metavar=metavar, help=text)
+    parser.add_argument(
+        "--no-lm",
+        dest="model.use_language_model",
+        action="store_const",
+        const=False,
+        help="recognise without a language model",
+    )
 
 
 def config_from(parsed: argparse.Namespace) -> tuple[Config, Origins]:
     """The settings that ``add_config_options`` was told. Raises ConfigError."""
+    names = {setting: flag for flag, setting, *_ in (*SOUND_FLAGS, *MODEL_FLAGS)}
+    names["model.use_language_model"] = "--no-lm"
     flags = {
         setting: (flag, value)
-        for flag, setting, *_ in CONFIG_FLAGS
-        if (value := getattr(parsed, setting)) is not None
+        for setting, flag in names.items()
+        if (value := getattr(parsed, setting, None)) is not None
     }
     return load_config(parsed.config, flags)

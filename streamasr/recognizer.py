@@ -101,8 +101,9 @@ class StreamState:
 
     def _rest(self) -> tuple[object, ...]:
         return (
-            self.fed_samples, self.origin_samples, self.network, self.missing_steps, self.beam, self.first_step,
-            self.utterance, self.activity, self.speech_started, self.partial, self.finished,
+            self.fed_samples, self.origin_samples, self.network, self.missing_steps, self.beam,
+            self.first_step, self.utterance, self.activity, self.speech_started, self.partial,
+            self.finished,
         )  # fmt: skip
 
 
@@ -153,9 +154,7 @@ class Recognizer:
         language_model = None
         if model.use_language_model and phrases is None:
             language_model = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
-        labels = (
-            checkpoint.phone_labels if model.units == "phones" else checkpoint.character_labels
-        )
+        labels = checkpoint.phone_labels if model.units == "phones" else checkpoint.character_labels
         alphabet = _alphabet(path, labels)
         search: LexiconSearch | CharacterSearch
         try:
@@ -428,7 +427,7 @@ def _alternatives(hypotheses: list[Hypothesis]) -> tuple[Alternative, ...]:
 def _alphabet(path: Path, labels: tuple[str, ...]) -> Alphabet:
     if labels[0] != BLANK or len(set(labels)) != len(labels):
         raise CheckpointError(
-            f"checkpoint {path} has another alphabet: its first label is {labels[0]!r}, not {BLANK!r},"
-            " or a label stands twice"
+            f"checkpoint {path} has another alphabet: its first label is {labels[0]!r}, not"
+            f" {BLANK!r}, or a label stands twice"
         )
     return Alphabet(labels, 0)

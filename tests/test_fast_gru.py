@@ -18,6 +18,8 @@ def test_outputs_and_gradients_are_those_of_pytorch(shape: tuple[int, int, int])
         inputs, first = x.clone().requires_grad_(), hidden.clone().requires_grad_()
         outputs, last = gru(inputs, first)
         ((outputs * weight).sum() + last.sum()).backward()
-        results.append([outputs, last, inputs.grad, first.grad, *(p.grad for p in gru.parameters())])
+        results.append(
+            [outputs, last, inputs.grad, first.grad, *(p.grad for p in gru.parameters())]
+        )
     for their, our in zip(*results, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)

@@ -32,7 +32,10 @@ def stream(network: GruCtc, frames: torch.Tensor, chunk: int) -> Output:
         output, state = network.step(part, state)
         outputs.append(output)
     return Output(
-        *(torch.cat(heads, 1)[:, CONFIG.lookahead_steps : steps] for heads in zip(*outputs, strict=True))
+        *(
+            torch.cat(heads, 1)[:, CONFIG.lookahead_steps : steps]
+            for heads in zip(*outputs, strict=True)
+        )
     )
 
 

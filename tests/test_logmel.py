@@ -62,9 +62,7 @@ def test_a_frame_spans_what_it_says(logmel: LogMel) -> None:
     assert logmel.frames_in(logmel.samples_for(7) - 1) == 6
 
 
-def test_later_samples_leave_earlier_frames_as_they_are(
-    logmel: LogMel, noise: np.ndarray
-) -> None:
+def test_later_samples_leave_earlier_frames_as_they_are(logmel: LogMel, noise: np.ndarray) -> None:
     changed = noise.copy()
     changed[10_000:] = 0
     untouched = logmel.frames_in(10_000)

@@ -105,13 +105,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         network.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise CheckpointError(f"checkpoint {path} does not fit its own description: {first}") from None
+        raise CheckpointError(
+            f"checkpoint {path} does not fit its own description: {first}"
+        ) from None
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
         raise CheckpointError(f"checkpoint {path} holds weights that are not finite")
     network.eval().requires_grad_(False)
-    return Checkpoint(
-        network, features, phone_labels, character_labels, name, provenance, figures
-    )
+    return Checkpoint(network, features, phone_labels, character_labels, name, provenance, figures)
 
 
 def _settings(kind: type[_Settings], values: dict[str, Any]) -> _Settings:

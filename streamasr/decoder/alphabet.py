@@ -4,11 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from streamasr.decoder.lexicon import PHONES
+from streamasr.decoder.lexicon import BOUNDARY, PHONES
 
 BLANK = "<blank>"
-BOUNDARY = "|"
-"""Ends every word where the labels are phones."""
 SPACE = " "
 """Stands between words where the labels are characters."""
 

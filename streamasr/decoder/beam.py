@@ -45,8 +45,8 @@ from flashlight.lib.text.decoder import (
 from numpy.typing import NDArray
 
 from streamasr.config import DecoderConfig
-from streamasr.decoder.alphabet import BOUNDARY, Alphabet
-from streamasr.decoder.lexicon import Lexicon, Phones
+from streamasr.decoder.alphabet import Alphabet
+from streamasr.decoder.lexicon import BOUNDARY, Lexicon, Phones
 from streamasr.decoder.ngram import NgramModel
 
 LogProbs = NDArray[np.float32]
@@ -122,7 +122,9 @@ class _WordScores(LM):  # type: ignore[misc]
     own state of each is kept here.
     """
 
-    def __init__(self, model: NgramModel | None, words: Sequence[str], nudges: NDArray[Any]) -> None:
+    def __init__(
+        self, model: NgramModel | None, words: Sequence[str], nudges: NDArray[Any]
+    ) -> None:
         super().__init__()
         self._model = model
         self._words = words
@@ -234,7 +236,9 @@ class LexiconSearch:
         """
         if beam.steps == 0:
             return ""
-        paths = [result.words for result in self._cursor_of(beam).decoder.get_all_final_hypothesis()]
+        paths = [
+            result.words for result in self._cursor_of(beam).decoder.get_all_final_hypothesis()
+        ]
         readings = [[number for number in path if number >= 0] for path in paths]
         stable = []
         for numbers in zip(*readings, strict=False):
@@ -246,7 +250,8 @@ class LexiconSearch:
     def is_speech(self, log_probs: LogProbs) -> NDArray[np.bool_]:
         """``(steps,)``: where a phone is more probable than blank and boundary."""
         best = log_probs.argmax(axis=1)
-        return (best != self.alphabet.blank_id) & (best != self._boundary)
+        speech: NDArray[np.bool_] = ~np.isin(best, (self.alphabet.blank_id, self._boundary))
+        return speech
 
     def finish(self, beam: Beam, most: int) -> list[Hypothesis]:
         """The utterance is over: up to ``most`` readings of distinct texts, best first."""
@@ -288,9 +293,7 @@ class LexiconSearch:
     def _cursor_of(self, beam: Beam) -> _Cursor:
         return beam._cursor if beam._cursor.steps == beam.steps else self._cursor(beam.chunks)
 
-    def _distinct(
-        self, results: Sequence[Any], most: int, log_probs: LogProbs
-    ) -> list[Hypothesis]:
+    def _distinct(self, results: Sequence[Any], most: int, log_probs: LogProbs) -> list[Hypothesis]:
         found: dict[tuple[int, ...], Hypothesis] = {}
         for result in results:
             numbers = tuple(number for number in result.words if number >= 0)

@@ -76,7 +76,9 @@ class CharacterSearch:
         """``vocabulary`` are the words that count as known; others cost a penalty."""
         self.alphabet = alphabet
         self._space = alphabet.ids([SPACE])[0]
-        self._labels = tuple("" if i == alphabet.blank_id else s for i, s in enumerate(alphabet.labels))
+        self._labels = tuple(
+            "" if i == alphabet.blank_id else s for i, s in enumerate(alphabet.labels)
+        )
         self._model = pyctcdecode_model(language_model, vocabulary, config)
         self._library = BeamSearchDecoderCTC(
             LibraryAlphabet.build_alphabet(list(self._labels)), self._model
@@ -123,7 +125,7 @@ class CharacterSearch:
 
     def finish(self, beam: CharacterBeam, most: int) -> list[Hypothesis]:
         """The utterance is over: up to ``most`` readings of distinct texts, best first."""
-        last = [
+        last: list[Any] = [
             (text, part, "", None, [*frames, span] if part else frames, NULL_FRAMES, score)
             for text, _, part, _, frames, span, score in beam.hypotheses
         ]
@@ -135,7 +137,7 @@ class CharacterSearch:
 
     def decode(self, log_probs: LogProbs, most: int = 1) -> list[Hypothesis]:
         """A whole utterance by the library's own offline call."""
-        beams = self._library.decode_beams(log_probs, beam_width=self._beam_size)
+        beams = self._library.decode_beams(np.asarray(log_probs, Any), beam_width=self._beam_size)
         return [
             self._hypothesis(text, [span for _, span in words], score, log_probs)
             for text, _, words, _, score in beams[:most]
@@ -144,7 +146,8 @@ class CharacterSearch:
     def is_speech(self, log_probs: LogProbs) -> NDArray[np.bool_]:
         """``(steps,)``: where a letter is more probable than blank and space."""
         best = log_probs.argmax(axis=1)
-        return (best != self.alphabet.blank_id) & (best != self._space)
+        speech: NDArray[np.bool_] = ~np.isin(best, (self.alphabet.blank_id, self._space))
+        return speech
 
     def _extend(
         self, hypothesis: tuple[Any, ...], label: str, log_prob: float, step: int

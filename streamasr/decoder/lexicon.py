@@ -3,6 +3,7 @@
 import lzma
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -16,6 +17,9 @@ PHONES: tuple[str, ...] = (
     "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH",
 )  # fmt: skip
 """CMUdict's phones, in alphabetical order."""
+
+BOUNDARY = "|"
+"""Ends every word where the labels are phones."""
 
 Phones: TypeAlias = tuple[str, ...]
 """One pronunciation: a sequence of :data:`PHONES`, never empty."""
@@ -118,6 +122,31 @@ class Lexicon(Mapping[str, tuple[Phones, ...]]):
     def restricted(self, words: Iterable[str]) -> "Lexicon":
         """Return the lexicon of those ``words`` that are in this one; others are left out."""
         return Lexicon({word: self[word] for word in dict.fromkeys(words) if word in self})
+
+    def of_phrases(self, phrases: Iterable[str]) -> "Lexicon":
+        """Return the lexicon whose entries are whole ``phrases``, of words of this one.
+
+        A phrase is pronounced as its words are, every way, with ``BOUNDARY`` between them.
+
+        Raises
+        ------
+        LanguageModelError
+            A phrase has a word that is not in this lexicon.
+        """
+        spelled: dict[str, tuple[Phones, ...]] = {}
+        for phrase in phrases:
+            words = phrase.split()
+            unknown = [word for word in words if word not in self]
+            if unknown:
+                raise LanguageModelError(
+                    f"phrase {phrase!r} has words that the lexicon lacks: {', '.join(unknown)}; "
+                    "add their pronunciations to the lexicon"
+                )
+            ways = product(*(self[word] for word in words))
+            spelled[phrase] = tuple(
+                tuple(phone for word in way for phone in (BOUNDARY, *word))[1:] for way in ways
+            )
+        return Lexicon(spelled)
 
 
 def _without_number(word: str) -> str:

@@ -1,14 +1,9 @@
 """The n-gram language model: start, score, finish, with explicit state."""
 
-import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import kenlm
-
-from streamasr.errors import LanguageModelError
 
 _NATURAL = 2.302585092994046
 """Natural logs are KenLM's decimal ones times this."""
@@ -39,4 +34,5 @@ class NgramModel:
 
 
 def pyctcdecode_model(model, vocabulary, config):
-    if model is None: return None
+    if model is None:
+        return

@@ -25,7 +25,9 @@ class LogMel:
 
     def __init__(self, config: FeatureConfig) -> None:
         self.config = config
-        hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window_samples) / config.window_samples)
+        hann = 0.5 - 0.5 * np.cos(
+            2 * np.pi * np.arange(config.window_samples) / config.window_samples
+        )
         before = (config.fft_samples - config.window_samples) // 2
         self._window = np.zeros(config.fft_samples)
         self._window[before : before + config.window_samples] = hann
@@ -48,8 +50,9 @@ class LogMel:
         windows = windows[:: self.config.hop_samples][:count]
         spectrum = np.fft.rfft(windows * self._window, axis=1)
         power = spectrum.real**2 + spectrum.imag**2
-        mels = np.log(np.maximum(power @ self._filters, self.config.floor))
-        return mels.astype(np.float32)
+        energies = np.maximum(power @ self._filters, self.config.floor)
+        frames: Frames = np.log(energies).astype(np.float32)
+        return frames
 
 
 def silence_frame(config: FeatureConfig) -> Frames:
@@ -64,7 +67,8 @@ def mel_filters(config: FeatureConfig) -> NDArray[np.float64]:
     corners_hz = _slaney_hz(np.linspace(low, high, config.mels + 2))
     rising = (bins_hz[:, None] - corners_hz[:-2]) / np.diff(corners_hz)[:-1]
     falling = (corners_hz[2:] - bins_hz[:, None]) / np.diff(corners_hz)[1:]
-    return np.maximum(0.0, np.minimum(rising, falling))
+    filters: NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling))
+    return filters
 
 
 _LINEAR_HZ_PER_MEL = 200.0 / 3
@@ -79,5 +83,7 @@ def _slaney_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _slaney_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    above = _LOG_STARTS_HZ * np.exp(_LOG_STEP * (np.maximum(mel, _LOG_STARTS_MEL) - _LOG_STARTS_MEL))
+    above = _LOG_STARTS_HZ * np.exp(
+        _LOG_STEP * (np.maximum(mel, _LOG_STARTS_MEL) - _LOG_STARTS_MEL)
+    )
     return np.where(mel < _LOG_STARTS_MEL, mel * _LINEAR_HZ_PER_MEL, above)

@@ -65,18 +65,14 @@ def _pad(
     return np.concatenate([quiet[rows[:before]], frames, quiet[rows[before:]]])
 
 
-def _add_noise(
-    frames: Frames, noise: Frames, snr_db: float, random: np.random.Generator
-) -> Frames:
+def _add_noise(frames: Frames, noise: Frames, snr_db: float, random: np.random.Generator) -> Frames:
     first = int(random.integers(0, max(1, len(noise) - len(frames))))
     stretch = np.resize(noise[first : first + len(frames)], frames.shape)
     level = np.log(np.exp(frames).mean() / np.exp(stretch).mean()) - snr_db * _LOG_PER_DB
     return np.logaddexp(frames, stretch + np.float32(level), dtype=np.float32)
 
 
-def _mask(
-    frames: Frames, mean: Frames, config: AugmentConfig, random: np.random.Generator
-) -> None:
+def _mask(frames: Frames, mean: Frames, config: AugmentConfig, random: np.random.Generator) -> None:
     """SpecAugment without time warping (Park et al., 2019), the number of time masks growing
     with the utterance (Park et al., "SpecAugment on large scale datasets", 2020)."""
     count, mels = frames.shape

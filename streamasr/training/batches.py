@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamasr.decoder.alphabet import BOUNDARY, CHARACTER_ALPHABET, PHONE_ALPHABET
-from streamasr.decoder.lexicon import Lexicon
+from streamasr.decoder.alphabet import CHARACTER_ALPHABET, PHONE_ALPHABET
+from streamasr.decoder.lexicon import BOUNDARY, Lexicon
 from streamasr.training.augment import AugmentConfig, augment
 from streamasr.training.features import FeatureStore, Utterance
 
@@ -44,9 +44,7 @@ class Batch:
 def phone_target(text: str, lexicon: Lexicon) -> list[int]:
     """Token ids of the first pronunciation of each word, each word ended by a boundary."""
     labels = [
-        label
-        for word in text.split()
-        for label in (*lexicon.pronunciations[word][0], BOUNDARY)
+        label for word in text.split() for label in (*lexicon.pronunciations[word][0], BOUNDARY)
     ]
     return PHONE_ALPHABET.ids(labels)
 
@@ -126,7 +124,7 @@ class TrainingBatches:
                 longest = pair[1].frames
             batches[-1].append(pair)
         if epoch > 0:
-            random.shuffle(batches)
+            batches = [batches[index] for index in random.permutation(len(batches))]
         return batches
 
     def load(

@@ -69,7 +69,10 @@ class _Errors:
         self.lengths = np.zeros(2)
 
     def add(self, said: str, heard: str) -> None:
-        self.edits += (Levenshtein.distance(said.split(), heard.split()), Levenshtein.distance(said, heard))
+        self.edits += (
+            Levenshtein.distance(said.split(), heard.split()),
+            Levenshtein.distance(said, heard),
+        )
         self.lengths += (len(said.split()), len(said))
 
     def rates(self) -> tuple[float, float]:
@@ -77,7 +80,9 @@ class _Errors:
         return round(float(wer), 4), round(float(cer), 4)
 
 
-def evaluate(recognizer: Recognizer, recordings: Sequence[Recording], *, show: bool = False) -> Figures:
+def evaluate(
+    recognizer: Recognizer, recordings: Sequence[Recording], *, show: bool = False
+) -> Figures:
     """Recognise ``recordings`` one after the other. ``show`` prints said and heard.
 
     Raises AudioFormatError for a recording that cannot be decoded.

@@ -21,9 +21,12 @@ class FastGru(nn.GRU):
         self, x: Tensor, hidden: Tensor
     ) -> tuple[Tensor, Tensor]:
         """``(B, T, input)`` and ``(1, B, width)`` to ``(B, T, width)`` and ``(1, B, width)``."""
-        inputs = nn.functional.linear(x.transpose(0, 1), self.weight_ih_l0, self.bias_ih_l0)
-        weight, bias = self.weight_hh_l0.to(inputs.dtype), self.bias_hh_l0.to(inputs.dtype)
-        outputs = _Recurrence.apply(inputs, hidden[0].to(inputs.dtype), weight, bias)
+        input_weight, weight, input_bias, bias = self.all_weights[0]
+        inputs = nn.functional.linear(x.transpose(0, 1), input_weight, input_bias)
+        kind = inputs.dtype
+        outputs: Tensor = _Recurrence.apply(  # type: ignore[no-untyped-call]
+            inputs, hidden[0].to(kind), weight.to(kind), bias.to(kind)
+        )
         return outputs.transpose(0, 1), outputs[-1:]
 
 
@@ -49,7 +52,10 @@ class _Recurrence(torch.autograd.Function):
             torch.add(inputs[t, :, : 2 * width], products[t, :, : 2 * width], out=gates[t])
             gates[t].sigmoid_()
             torch.addcmul(
-                inputs[t, :, 2 * width :], gates[t, :, :width], products[t, :, 2 * width :], out=new[t]
+                inputs[t, :, 2 * width :],
+                gates[t, :, :width],
+                products[t, :, 2 * width :],
+                out=new[t],
             )
             new[t].tanh_()
             torch.lerp(new[t], states[t], gates[t, :, width:], out=states[t + 1])
@@ -57,7 +63,7 @@ class _Recurrence(torch.autograd.Function):
         return states[1:]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         gates, new, new_products, states, weight = ctx.saved_tensors
         steps, batch, width = new.shape
         reset, update = gates[..., :width], gates[..., width:]

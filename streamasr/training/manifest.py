@@ -57,7 +57,9 @@ def read_manifest(path: Path) -> Manifest:
         except ValueError as error:
             skipped.append(f"{path}:{number}: {error}")
     if not recordings:
-        raise ConfigError(f"manifest {path} has no usable line" + "".join(f"; {s}" for s in skipped))
+        raise ConfigError(
+            f"manifest {path} has no usable line" + "".join(f"; {s}" for s in skipped)
+        )
     return Manifest(path, tuple(recordings), tuple(skipped))
 
 

@@ -7,12 +7,11 @@ the same command takes up where the last save was. The shipped weights are an
 exponential moving average (Polyak and Juditsky, 1992) of the trained ones.
 """
 
-import argparse
 import json
 import math
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-import torch.multiprocessing
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn.functional import ctc_loss
 
 from streamasr.acoustic.checkpoint import Checkpoint
@@ -33,41 +32,13 @@ from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.pronounce import pronounce
 from streamasr.errors import ConfigError
 from streamasr.frontend.logmel import silence_frame
+from streamasr.recognizer import shipped
 from streamasr.training.augment import AugmentConfig
 from streamasr.training.batches import Batch, Source, TrainingBatches, make_batch, phone_target
 from streamasr.training.fast_gru import FastGru
 from streamasr.training.features import FeatureStore, open_features
 from streamasr.training.manifest import Manifest, Recording, read_manifest
-
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """One run. ``shares`` go with ``manifests``; epochs are passes over those shares."""
-
-    manifests: tuple[Path, ...]
-    shares: tuple[float, ...]
-    dev_manifests: tuple[Path, ...]
-    noise: Path | None
-    lexicon: Path
-    folder: Path
-    features: Path
-    width: int = 448
-    conv_layers: int = 2
-    gru_layers: int = 3
-    epochs: float = 40.0
-    decay_epochs: float = 12.0
-    warmup_updates: int = 500
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    dropout: float = 0.1
-    phone_share: float = 0.75
-    batch_seconds: float = 300.0
-    batch_utterances: int = 160
-    average_decay: float = 0.998
-    clip_norm: float = 2.0
-    processes: int = 2
-    save_minutes: float = 4.0
-    seed: int = 1
+from streamasr.training.options import TrainConfig
 
 
 def train(config: TrainConfig) -> None:
@@ -82,7 +53,7 @@ def train(config: TrainConfig) -> None:
     else:
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", "29531")
-        torch.multiprocessing.spawn(_worker, (config,), nprocs=config.processes)
+        spawn(_worker, (config,), nprocs=config.processes)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -101,29 +72,40 @@ def _prepare(config: TrainConfig) -> _Data:
         store = open_features([read_manifest(path)], features, config.features)
         sources.append(Source(store, share))
     dev = tuple(
-        (path.parent.name, open_features([read_manifest(path)], features, config.features, speeds=(1.0,)))
+        (
+            path.parent.name,
+            open_features([read_manifest(path)], features, config.features, speeds=(1.0,)),
+        )
         for path in config.dev_manifests
     )
     noise = None
     if config.noise is not None:
-        files = sorted(path for path in config.noise.rglob("*") if path.suffix in {".opus", ".wav", ".flac"})
+        files = sorted(
+            path for path in config.noise.rglob("*") if path.suffix in {".opus", ".wav", ".flac"}
+        )
         if not files:
             raise ConfigError(f"no .opus, .wav or .flac file of noise below {config.noise}")
         recordings = tuple(Recording(path, 0.0, "noise", "") for path in files)
-        noise = open_features([Manifest(config.noise, recordings, ())], features, config.features, speeds=(1.0,))
-    lexicon = Lexicon.load(config.lexicon)
+        noise = open_features(
+            [Manifest(config.noise, recordings, ())], features, config.features, speeds=(1.0,)
+        )
+    lexicon = Lexicon.load(config.lexicon or shipped("lm", "lexicon.txt.xz"))
     stores = [source.store for source in sources] + [store for _, store in dev]
     words = {word for store in stores for u in store.utterances for word in u.text.split()}
     missing = sorted(words - set(lexicon.pronunciations))
-    spelled = pronounce(missing)
-    lexicon = Lexicon({**lexicon.pronunciations, **{w: (p,) for w, p in spelled.items()}})
+    lexicon = Lexicon({**lexicon.pronunciations, **pronounce(missing)})
     return _Data(tuple(sources), dev, noise, lexicon)
 
 
 def _statistics(sources: tuple[Source, ...]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation ``(mels,)`` over a sample of every source's frames."""
     rows = np.concatenate(
-        [np.asarray(source.store.frames[:: max(1, len(source.store.frames) // 100_000)], np.float32) for source in sources]
+        [
+            np.asarray(
+                source.store.frames[:: max(1, len(source.store.frames) // 100_000)], np.float32
+            )
+            for source in sources
+        ]
     )
     return torch.from_numpy(rows.mean(0)), torch.from_numpy(rows.std(0) + 1e-3)
 
@@ -248,7 +230,13 @@ def _worker(rank: int, config: TrainConfig) -> None:
             if rank == 0:
                 figures = _evaluate(run.averaged(), data, silence)
                 run.history.append({"epoch": run.epoch, "update": run.update, **figures})
-                log.line(event="epoch", epoch=run.epoch, update=run.update, hours=round(run.audio_hours, 1), **figures)
+                log.line(
+                    event="epoch",
+                    epoch=run.epoch,
+                    update=run.update,
+                    hours=round(run.audio_hours, 1),
+                    **figures,
+                )
                 score = float(np.mean([v for k, v in figures.items() if k.endswith("phone_error")]))
                 if score < run.best:
                     run.best = score
@@ -280,20 +268,26 @@ def _update(
     run.optimizer.zero_grad(set_to_none=False)
     share = pairs[rank :: config.processes]
     if share:
-        batch = batches.load(share, run.epoch, run.index * config.processes + rank, masks=run.epoch > 0)
+        batch = batches.load(
+            share, run.epoch, run.index * config.processes + rank, masks=run.epoch > 0
+        )
         with torch.autocast("cpu", dtype=torch.bfloat16):
             output = network(batch.frames)
         phone_loss, character_loss = losses(output, batch, network)
         loss = config.phone_share * phone_loss + (1 - config.phone_share) * character_loss
-        (loss / tokens).backward()
-        totals = torch.tensor([phone_loss.item(), character_loss.item(), float(batch.frame_counts.sum())])
-    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in network.parameters()]
+        (loss / tokens).backward()  # type: ignore[no-untyped-call]
+        totals = torch.tensor(
+            [phone_loss.item(), character_loss.item(), float(batch.frame_counts.sum())]
+        )
+    gradients = [
+        p.grad if p.grad is not None else torch.zeros_like(p) for p in network.parameters()
+    ]
     if config.processes > 1:
         flat = torch.cat([totals, *(g.flatten() for g in gradients)])
         torch.distributed.all_reduce(flat)
         totals, rest = flat[:3], flat[3:]
         for parameter, gradient in zip(
-            network.parameters(), rest.split([g.numel() for g in gradients]), strict=True
+            network.parameters(), torch.split(rest, [g.numel() for g in gradients]), strict=True
         ):
             parameter.grad = gradient.view_as(parameter)
     norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm))
@@ -328,9 +322,13 @@ def _evaluate(network: GruCtc, data: _Data, silence: np.ndarray[Any, Any]) -> di
             )
             output = network(batch.frames)
             loss += losses(output, batch, network)[0].item()
-            for row, count, u in zip(output.phones.argmax(-1), batch.frame_counts, part, strict=True):
+            for row, count, u in zip(
+                output.phones.argmax(-1), batch.frame_counts, part, strict=True
+            ):
                 heard = PHONE_ALPHABET.collapse(row[: network.steps(int(count))].tolist())
-                said = [PHONE_ALPHABET.labels[token] for token in phone_target(u.text, data.lexicon)]
+                said = [
+                    PHONE_ALPHABET.labels[token] for token in phone_target(u.text, data.lexicon)
+                ]
                 errors += edit_distance(heard, said)
                 phones += len(said)
         figures[f"{name}_loss"] = round(loss / phones, 4)
@@ -417,56 +415,11 @@ class _Log:
             file.write(json.dumps({"time": time.strftime("%H:%M:%S"), **fields}) + "\n")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of ``streamasr train``."""
-    defaults = {f: TrainConfig.__dataclass_fields__[f].default for f in TrainConfig.__dataclass_fields__}
-    parser.add_argument(
-        "manifests", nargs="+", metavar="MANIFEST[=SHARE]",
-        help="training manifests; SHARE is the part of each that an epoch takes (default 1)",
-    )  # fmt: skip
-    parser.add_argument("--dev", nargs="+", type=Path, required=True, metavar="MANIFEST")
-    parser.add_argument("--noise", type=Path, help="a folder of noise recordings to mix in")
-    parser.add_argument("--lexicon", type=Path, help="pronunciations (default: the shipped ones)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and log")
-    parser.add_argument("--features", type=Path, help="folder for computed features (default: OUT)")
-    for name in (
-        "width", "conv_layers", "gru_layers", "epochs", "decay_epochs", "warmup_updates",
-        "learning_rate", "dropout", "batch_seconds", "processes", "seed",
-    ):  # fmt: skip
-        default = defaults[name]
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"default {default}"
-        )
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """``streamasr train``."""
-    manifests, shares = [], []
-    for argument in arguments.manifests:
-        path, _, share = argument.partition("=")
-        manifests.append(Path(path))
-        try:
-            shares.append(float(share) if share else 1.0)
-        except ValueError:
-            raise ConfigError(f"share {share!r} of {path} is not a number") from None
-    config = TrainConfig(
-        manifests=tuple(manifests),
-        shares=tuple(shares),
-        dev_manifests=tuple(arguments.dev),
-        noise=arguments.noise,
-        lexicon=arguments.lexicon,
-        folder=arguments.out,
-        features=arguments.features or arguments.out / "features",
-    )
-    settings = {
-        name: value for name, value in vars(arguments).items() if name in TrainConfig.__dataclass_fields__
-        and name not in {"manifests", "features", "noise", "lexicon"}
-    }  # fmt: skip
-    train(replace(config, **settings))
-    return 0
-
-
 if __name__ == "__main__":
+    import argparse
+
+    from streamasr.training.options import add_arguments, train_config
+
     parser = argparse.ArgumentParser(prog="streamasr train")
     add_arguments(parser)
-    raise SystemExit(run(parser.parse_args()))
+    train(train_config(parser.parse_args()))

@@ -1,0 +1,91 @@
+"""The settings of a training run and the flags that set them; loads no torch."""
+
+import argparse
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from streamasr.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """One run. ``shares`` go with ``manifests``; epochs are passes over those shares."""
+
+    manifests: tuple[Path, ...]
+    shares: tuple[float, ...]
+    dev_manifests: tuple[Path, ...]
+    noise: Path | None
+    lexicon: Path | None
+    folder: Path
+    features: Path
+    width: int = 448
+    conv_layers: int = 2
+    gru_layers: int = 3
+    epochs: float = 40.0
+    decay_epochs: float = 12.0
+    warmup_updates: int = 500
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    dropout: float = 0.1
+    phone_share: float = 0.75
+    batch_seconds: float = 300.0
+    batch_utterances: int = 160
+    average_decay: float = 0.998
+    clip_norm: float = 2.0
+    processes: int = 2
+    save_minutes: float = 4.0
+    seed: int = 1
+
+
+_FLAGS = (
+    "width", "conv_layers", "gru_layers", "epochs", "decay_epochs", "warmup_updates",
+    "learning_rate", "dropout", "batch_seconds", "processes", "seed",
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of ``streamasr train``."""
+    parser.add_argument(
+        "manifests",
+        nargs="+",
+        metavar="MANIFEST[=SHARE]",
+        help="training manifests; SHARE is the part of each that an epoch takes (default 1)",
+    )
+    parser.add_argument("--dev", nargs="+", type=Path, required=True, metavar="MANIFEST")
+    parser.add_argument("--noise", type=Path, metavar="DIR", help="noise recordings to mix in")
+    parser.add_argument("--lexicon", type=Path, help="pronunciations (default: the shipped ones)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="for checkpoints and the log"
+    )
+    parser.add_argument("--features", type=Path, metavar="DIR", help="default: OUT/features")
+    defaults = {field.name: field.default for field in fields(TrainConfig)}
+    for name in _FLAGS:
+        default = defaults[name]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(default),
+            default=default,
+            help=f"default: {default}",
+        )
+
+
+def train_config(arguments: argparse.Namespace) -> TrainConfig:
+    """The run that the flags describe. Raises ConfigError for a share that is none."""
+    manifests, shares = [], []
+    for argument in arguments.manifests:
+        path, _, share = argument.partition("=")
+        manifests.append(Path(path))
+        try:
+            shares.append(float(share or 1))
+        except ValueError:
+            raise ConfigError(f"share {share!r} of {path} is not a number") from None
+    return TrainConfig(
+        manifests=tuple(manifests),
+        shares=tuple(shares),
+        dev_manifests=tuple(arguments.dev),
+        noise=arguments.noise,
+        lexicon=arguments.lexicon,
+        folder=arguments.out,
+        features=arguments.features or arguments.out / "features",
+        **{name: getattr(arguments, name) for name in _FLAGS},
+    )
