@@ -61,6 +61,11 @@ def greedy_text(recognizer: Recognizer, samples: Samples) -> str:
     return " ".join("".join(CHARACTER_ALPHABET.collapse(path.tolist())).split())
 
 
+def word_errors(said: Sequence[str], heard: Sequence[str]) -> int:
+    """Insertions, deletions and substitutions between two sequences of words."""
+    return int(Levenshtein.distance(said, heard))
+
+
 class _Errors:
     """Edits and reference lengths, in words and in characters."""
 
