@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from streamasr.config import EndpointConfig, ServeConfig
 from streamasr.engine import Engine
 from streamasr.errors import AddressError
+from streamasr.events import Final
 from streamasr.serve.server import Server, bind
 from streamasr.serve.session import MicrophoneStatus
 
@@ -90,8 +91,12 @@ async def send_json(client: ClientConnection, **message) -> None:
     await client.send(json.dumps(message))
 
 
+def finals_of(messages: list[dict]) -> list[dict]:
+    return [message for message in messages if message["type"] == "final"]
+
+
 def finals(messages: list[dict]) -> str:
-    return " ".join(message["text"] for message in messages if message["type"] == "final")
+    return " ".join(message["text"] for message in finals_of(messages))
 
 
 async def recognise(url: str, pcm: bytes, packet_bytes: int, **config) -> list[dict]:
@@ -279,8 +284,8 @@ async def test_connections_beyond_the_limit_are_refused_with_a_code(recognizer) 
 
 async def test_draining_sends_the_pending_final(recognizer, demo_pcm: bytes) -> None:
     async with running(recognizer) as daemon, peer(daemon.url) as client:
-        await client.send(demo_pcm)
-        await receive_until(client, "partial")
+        await client.send(demo_pcm[:64_000])
+        await receive_until(client, "speech_started")
         await daemon.server.drain(5.0)
         messages, close_code = await receive_rest(client)
         assert finals(messages)
@@ -296,6 +301,72 @@ async def test_viewers_hear_what_is_published(daemon: Running, demo_pcm: bytes) 
             await send_json(viewer, type="close")
             messages, _ = await receive_rest(viewer)
             assert finals(messages)
+
+
+async def test_a_viewer_that_does_not_read_is_closed_and_hinders_nobody(recognizer) -> None:
+    config = ServeConfig(port=0, viewer_queue_finals=8)
+    long_text = "word " * 20_000
+    count = 100
+
+    def final(number: int) -> Final:
+        return Final(number, long_text, 0.0, 1.0, (), 0.9, (), "silence")
+
+    async with running(recognizer, config) as daemon, peer(daemon.url) as reader:
+        stuck = await connect(daemon.url, compression=None, max_queue=1)
+        for number in range(count):
+            daemon.server.publish([final(number)])
+            assert (await receive(reader))["utterance"] == number
+        while json.loads((await fetch(daemon.port, "/healthz"))[2])["viewers"] > 1:
+            pass
+        messages, close_code = await receive_rest(stuck)
+        assert len(finals_of(messages)) < count
+        assert close_code in (1006, 1008)  # 1006 where even the close frame found no room
+
+
+async def test_a_speaker_that_vanishes_is_forgotten(daemon: Running, demo_pcm: bytes) -> None:
+    client = await connect(daemon.url, compression=None)
+    await client.send(demo_pcm)
+    await receive_until(client, "speech_started")
+    client.transport.abort()
+    while json.loads((await fetch(daemon.port, "/healthz"))[2])["speakers"] > 0:
+        pass
+    assert finals(await recognise(daemon.url, demo_pcm, 3_200))
+
+
+async def test_a_flood_of_mistakes_is_answered_one_by_one(daemon: Running) -> None:
+    async with peer(daemon.url) as client:
+        receiving = asyncio.create_task(receive_rest(client))
+        for _ in range(2_000):
+            await client.send("{")
+        await send_json(client, type="close")
+        messages, close_code = await receiving
+        assert [message["code"] for message in messages] == ["bad_json"] * 2_000
+        assert close_code == 1000
+
+
+async def test_a_flood_of_finalizes_is_answered_one_by_one(daemon: Running) -> None:
+    async with peer(daemon.url) as client:
+        receiving = asyncio.create_task(receive_rest(client))
+        await client.send(bytes(640))
+        for _ in range(2_000):
+            await send_json(client, type="finalize")
+        await send_json(client, type="close")
+        messages, close_code = await receiving
+        assert [message["type"] for message in messages] == ["finalized"] * 2_000
+        assert close_code == 1000
+
+
+async def test_peers_that_speak_no_http_leave_no_trace(
+    daemon: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    for greeting in (b"", b"\x16\x03\x01 hello TLS\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+        writer.write(greeting)
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+    assert (await fetch(daemon.port, "/healthz"))[0] == 200
+    assert caplog.records == []
 
 
 async def test_status_comes_as_a_heartbeat(recognizer) -> None:

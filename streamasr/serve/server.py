@@ -7,6 +7,7 @@ engine, and the engine's events come back into sessions.
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
@@ -89,6 +90,7 @@ class Server:
                 max_size=2 * self._config.max_message_bytes,
                 max_queue=4,
                 close_timeout=CLOSE_TIMEOUT_SECONDS,
+                logger=_quiet_logger(),
             )
         except OSError as error:  # two daemons may both have bound; only one can listen
             listener.close()
@@ -181,6 +183,18 @@ class Server:
                 "speakers": len(self._sessions) - viewers,
             }
         )
+
+
+def _quiet_logger() -> logging.Logger:
+    """For the websockets library, without its traceback for every peer that connects and
+    does not speak HTTP; failures of our own code still come through."""
+    logger = logging.getLogger("streamasr.serve.websockets")
+    logger.addFilter(_is_not_the_peers_fault)
+    return logger
+
+
+def _is_not_the_peers_fault(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("opening handshake failed")
 
 
 def _joined(request: Request, name: str) -> str | None:

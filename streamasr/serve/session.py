@@ -79,6 +79,7 @@ class Session:
         self._microphone = microphone
         self._audio = Config()
         self._stream: EngineStream | None = None
+        self._finalizing: asyncio.Future[None] | None = None
         self._outbox = Outbox(Encoder(secrets.token_hex(8)), config.viewer_queue_finals)
         self._ending: asyncio.Future[_Ending] = asyncio.get_running_loop().create_future()
 
@@ -161,6 +162,7 @@ class Session:
                     self._end_with(error)
                     return
                 self._put_error(error)
+                await asyncio.sleep(0)  # a flood of mistakes must not outrun its answers
 
     async def _receive(self, message: str | bytes) -> None:
         limit_bytes = self._config.max_message_bytes
@@ -178,7 +180,7 @@ class Session:
             case Config() as audio:
                 self._configure(audio)
             case Finalize():
-                self._finalize()
+                await self._finalize()
             case KeepAlive():
                 pass
             case Close():
@@ -193,11 +195,16 @@ class Session:
         self._outbox.encoder.words = audio.words
         self._outbox.partial_interval_seconds = audio.partial_interval_ms / 1000
 
-    def _finalize(self) -> None:
+    async def _finalize(self) -> None:
+        """Queue the end of the utterance; one at a time, so that a flood of them is bounded."""
         if self._stream is None:
             raise ProtocolError("no_audio", "finalize ends your own utterance; send audio first")
-        done = asyncio.wrap_future(self._stream.finalize())
-        done.add_done_callback(lambda _: self._put(self._outbox.encoder.encode_finalized))
+        if self._finalizing is not None:
+            await asyncio.wait((self._finalizing,))
+        self._finalizing = asyncio.wrap_future(self._stream.finalize())
+        self._finalizing.add_done_callback(
+            lambda _: self._put(self._outbox.encoder.encode_finalized)
+        )
 
     async def _hear(self, data: bytes) -> None:
         """Feed the speaker's stream, waiting for room: a fast sender is slowed down."""
@@ -264,7 +271,10 @@ class Session:
             async with asyncio.timeout(LAST_SEND_SECONDS):
                 await self._outbox.idle()
         except TimeoutError:
+            # A send is stuck and would hold up the closing handshake, too.
             log.info("a peer did not read its last messages")
+            self.abort()
+            return
         await self._connection.close(ending.close_code, error.code if error is not None else "")
 
     @staticmethod
