@@ -4,6 +4,8 @@ import wave
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 
@@ -20,6 +22,14 @@ def recognizer():
     from streamasr.recognizer import Recognizer
 
     return Recognizer.load(ModelConfig(), DecoderConfig(), EndpointConfig())
+
+
+@pytest.fixture(scope="session")
+def demo() -> npt.NDArray[np.float32]:
+    """The whole bundled recording as mono samples at 16 kHz."""
+    samples, rate_hz = soundfile.read(RECORDINGS / "demo.flac", dtype="float32")
+    assert rate_hz == 16_000
+    return samples
 
 
 @pytest.fixture(scope="session")

@@ -25,12 +25,12 @@ from pyctcdecode.decoder import (
     _merge_beams,
     _sort_and_trim_beams,
 )
-from pyctcdecode.language_model import HotwordScorer
+from pyctcdecode.language_model import HotwordScorer, LanguageModel
 
 from streamasr.config import DecoderConfig
 from streamasr.decoder.alphabet import SPACE, Alphabet
 from streamasr.decoder.beam import HeardWord, Hypothesis, LogProbs
-from streamasr.decoder.ngram import NgramModel, pyctcdecode_model
+from streamasr.decoder.ngram import NgramModel
 
 _Hypotheses = tuple[tuple[Any, ...], ...]
 
@@ -79,7 +79,14 @@ class CharacterSearch:
         self._labels = tuple(
             "" if i == alphabet.blank_id else s for i, s in enumerate(alphabet.labels)
         )
-        self._model = pyctcdecode_model(language_model, vocabulary, config)
+        self._model = None
+        if language_model is not None:
+            self._model = LanguageModel(
+                language_model.kenlm_model,
+                vocabulary,
+                alpha=config.lm_weight,
+                beta=config.word_bonus,
+            )
         self._library = BeamSearchDecoderCTC(
             LibraryAlphabet.build_alphabet(list(self._labels)), self._model
         )
@@ -137,7 +144,8 @@ class CharacterSearch:
 
     def decode(self, log_probs: LogProbs, most: int = 1) -> list[Hypothesis]:
         """A whole utterance by the library's own offline call."""
-        beams = self._library.decode_beams(np.asarray(log_probs, Any), beam_width=self._beam_size)
+        logits: Any = log_probs  # the library's annotation knows no concrete float type
+        beams = self._library.decode_beams(logits, beam_width=self._beam_size)
         return [
             self._hypothesis(text, [span for _, span in words], score, log_probs)
             for text, _, words, _, score in beams[:most]

@@ -51,8 +51,7 @@ def train(config: TrainConfig) -> None:
     if config.processes == 1:
         _worker(0, config)
     else:
-        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", "29531")
+        _rendezvous(config).unlink(missing_ok=True)
         spawn(_worker, (config,), nprocs=config.processes)  # type: ignore[no-untyped-call]
 
 
@@ -187,10 +186,20 @@ def losses(output: Output, batch: Batch, network: GruCtc) -> tuple[Tensor, Tenso
     )
 
 
+def _rendezvous(config: TrainConfig) -> Path:
+    """The file through which the processes of a run find each other; no port to collide on."""
+    return config.folder / "rendezvous"
+
+
 def _worker(rank: int, config: TrainConfig) -> None:
     torch.set_num_threads(1 if config.processes > 1 else os.cpu_count() or 1)
     if config.processes > 1:
-        torch.distributed.init_process_group("gloo", rank=rank, world_size=config.processes)
+        torch.distributed.init_process_group(
+            "gloo",
+            init_method=f"file://{_rendezvous(config).absolute()}",
+            rank=rank,
+            world_size=config.processes,
+        )
     data = _prepare(config)
     run = _Run(config, data)
     last = config.folder / "last.pt"
