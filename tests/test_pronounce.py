@@ -30,7 +30,8 @@ def test_known_words_are_pronounced_as_expected() -> None:
 
 @needs_espeak
 def test_a_batch_gives_what_single_words_give() -> None:
-    words = ["metallica", "'tis", "zzyzx", "o'hara", "vi", "mm", "dogs'"]
+    loan_words = ["atelier", "ie", "tolkien", "wii"]
+    words = ["metallica", "'tis", "zzyzx", "o'hara", "vi", "mm", "dogs'", *loan_words]
     batch = pronounce(words)
     assert batch == {word: pronounce([word])[word] for word in words}
     assert all(phone in PHONES for word in words for phones in batch[word] for phone in phones)

@@ -16,6 +16,7 @@ _PHONES_OF_MNEMONIC: dict[str, Phones] = {
     "3": ("ER",), "3:": ("ER",), "E": ("EH",), "E2": ("EH",),
     "I": ("IH",), "I2": ("IH",), "I#": ("IH",), "i": ("IY",), "i:": ("IY",),
     "O": ("AO",), "O:": ("AO",), "O2": ("AO",), "U": ("UH",), "u:": ("UW",), "u": ("UW",),
+    "a:": ("AA",), "e": ("EY",), "i::": ("IY",), "o": ("OW",),
     # diphthongs
     "aI": ("AY",), "aU": ("AW",), "eI": ("EY",), "oU": ("OW",), "OI": ("OY",),
     # vowels with r, and others that CMUdict writes as two phones
@@ -34,7 +35,7 @@ _PHONES_OF_MNEMONIC: dict[str, Phones] = {
     ";": (), "": (),
 }  # fmt: skip
 
-_STRESS = re.compile(r"[',=%|]")
+_STRESS = re.compile(r"[',=%|!]")
 _ROMAN_NUMERAL = re.compile(r"^r_oU_m_@_n__? ")  # "xii" is read "roman twelve"
 _I_BEFORE_VOWEL = re.compile(r"(?<![^_ ])I2?_;")  # the second i of "studio"
 _VOICELESS = frozenset({"F", "K", "P", "T", "TH"})
