@@ -2,7 +2,9 @@
 
 import pytest
 
+from streamasr.errors import ConfigError
 from streamasr.serve.access import refuse_reason
+from streamasr.serve.server import bind
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,15 @@ def test_let_in(origin: str | None, host: str) -> None:
 )
 def test_refused(origin: str, host: str | None) -> None:
     assert refuse_reason(origin, host, own_host="127.0.0.1", allowed_origins=())
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_an_address_for_other_machines_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="ssh tunnel"):
+        bind(host, 0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_this_machine_alone_is_served(host: str) -> None:
+    with bind(host, 0) as listening:
+        assert listening.getsockname()[1] > 0

@@ -48,7 +48,18 @@ def test_the_command_prints_one_json_object(manifest: Path, tmp_path: Path) -> N
     phrases = tmp_path / "phrases.txt"
     phrases.write_text(f"{FIRST_SENTENCE}\nsomething else entirely\n")
     done = subprocess.run(
-        [sys.executable, "-m", "streamasr", "evaluate", str(manifest), "--json", "--phrases", str(phrases), "--limit", "1"],
+        [
+            sys.executable,
+            "-m",
+            "streamasr",
+            "evaluate",
+            str(manifest),
+            "--json",
+            "--phrases",
+            str(phrases),
+            "--limit",
+            "1",
+        ],
         capture_output=True,
         text=True,
         timeout=100,

@@ -6,6 +6,7 @@ engine, and the engine's events come back into sessions.
 """
 
 import asyncio
+import ipaddress
 import json
 import logging
 import socket
@@ -20,7 +21,7 @@ from websockets.http11 import Request, Response
 
 from streamasr.config import EndpointConfig, ServeConfig
 from streamasr.engine import Engine
-from streamasr.errors import AddressError, ProtocolError
+from streamasr.errors import AddressError, ConfigError, ProtocolError
 from streamasr.events import Event
 from streamasr.serve.access import refuse_reason
 from streamasr.serve.session import MicrophoneStatus, Session
@@ -34,13 +35,22 @@ CLOSE_TIMEOUT_SECONDS = 1.0
 
 def bind(host: str, port: int) -> socket.socket:
     """Take the address without listening yet, so that a daemon that cannot have it says so
-    before it loads a model. Raises AddressError."""
+    before it loads a model.
+
+    Raises AddressError, and ConfigError for an address that other machines can reach:
+    whoever connects hears the microphone, and nothing asks yet who that is.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
         raise AddressError(f"no address {host!r}: {error.strerror}; use 127.0.0.1") from None
+    if not ipaddress.ip_address(address[0]).is_loopback:
+        raise ConfigError(
+            f"serve.host {host} is not this machine alone, and clients are not authenticated"
+            " yet: use 127.0.0.1, and an ssh tunnel from elsewhere"
+        )
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

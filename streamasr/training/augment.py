@@ -18,14 +18,14 @@ class AugmentConfig:
     """How much of each change; probabilities are per utterance."""
 
     gain_db: tuple[float, float] = (-12.0, 6.0)
-    noise_probability: float = 0.2
+    noise_probability: float = 0.15
     noise_snr_db: tuple[float, float] = (8.0, 30.0)
     pad_frames: tuple[int, int] = (60, 40)
     digital_silence_probability: float = 0.3
-    frequency_masks: int = 2
+    frequency_masks: int = 1
     frequency_mask_mels: int = 12
-    time_mask_every_frames: int = 200
-    time_mask_frames: int = 25
+    time_mask_every_frames: int = 400
+    time_mask_frames: int = 20
 
 
 _LOG_PER_DB = np.log(10) / 10

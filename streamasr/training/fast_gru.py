@@ -8,6 +8,7 @@ The equations are PyTorch's own (the documentation of ``torch.nn.GRU``), so the 
 is an ``nn.GRU`` with the same parameters; tests/test_fast_gru.py compares gradients.
 """
 
+import time
 from typing import Any
 
 import torch
@@ -90,3 +91,25 @@ class _Recurrence(torch.autograd.Function):
         rows = flat.reshape(steps * batch, 3 * width)
         weight_gradient = rows.t() @ states[:-1].reshape(steps * batch, width)
         return inputs_gradient, carried, weight_gradient, rows.float().sum(0).to(rows.dtype)
+
+
+def _seconds(kind: type[nn.GRU], repeats: int = 5) -> list[float]:
+    """Seconds of a forward and backward pass over 24 recordings of 12 s, in bf16."""
+    gru = kind(448, 448, batch_first=True)
+    x, hidden = torch.randn(24, 300, 448), torch.zeros(1, 24, 448)
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            outputs, _ = gru(x, hidden)
+        outputs.float().square().mean().backward()
+        seconds.append(time.perf_counter() - started)
+    return seconds[1:]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    ratios = sorted(
+        theirs / ours for theirs, ours in zip(_seconds(nn.GRU), _seconds(FastGru), strict=True)
+    )
+    print(f"faster than nn.GRU {ratios[2]:.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f})")
