@@ -234,6 +234,8 @@ class Stream:
         and does not move the clock. Raises StreamFinished after ``finish()``.
         """
         self._check_open()
+        if self.state.fed_samples == self.state.origin_samples:
+            return []
         events: list[Event] = []
         state = self._flush(self.state, events)
         state = self._end_utterance(state, end_reason, events)
