@@ -308,7 +308,10 @@ class Stream:
         silent = state.activity.silent_steps + len(steps)
         if len(sounds):
             silent = len(steps) - 1 - int(sounds[-1])
-        return replace(state, activity=replace(state.activity, silent_steps=silent))
+        heard = state.activity.heard_steps + len(steps)
+        return replace(
+            state, activity=replace(state.activity, silent_steps=silent, heard_steps=heard)
+        )
 
     def _speak(self, state: StreamState, events: list[Event]) -> StreamState:
         """Say what is new: that speech began, and the partial."""
@@ -364,6 +367,8 @@ class Stream:
             partial=None,
         )
         if not best.words:
+            if state.partial is not None and state.partial.text:
+                events.append(replace(state.partial, text="", stable_text="", words=()))
             return fresh
         words = tuple(self._word(state, word) for word in best.words)
         if not state.speech_started:
@@ -383,10 +388,14 @@ class Stream:
         return replace(fresh, utterance=state.utterance + 1)
 
     def _cut(self, state: StreamState, events: list[Event]) -> StreamState:
-        """End by length: after the last whole word; what follows it begins the next beam."""
+        """End by length: after the last whole word, and what follows it begins the next beam;
+        without a word only the steps of the pre-roll do."""
         search = self.recognizer.search
         best = search.best(state.beam)
-        rest = state.beam.log_probs[best.words[-1].boundary_step :]
+        kept_from = -PREROLL_CHUNKS * CHUNK_FRAMES // self.recognizer.acoustic.subsampling
+        if best.words:
+            kept_from = best.words[-1].boundary_step
+        rest = state.beam.log_probs[kept_from:]
         cut = self._final(state, [best], "length", events)
         return replace(
             cut,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from streamasr.decoder.lexicon import PHONES, Lexicon
+from streamasr.decoder.lexicon import BOUNDARY, PHONES, Lexicon
 from streamasr.errors import LanguageModelError
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
@@ -93,3 +93,19 @@ def test_cmudict_loads_whole() -> None:
     assert not any("(" in word for word in lexicon)
     used = {phone for word in lexicon for phones in lexicon[word] for phone in phones}
     assert used == set(PHONES)
+
+
+def test_phrases_are_pronounced_as_their_words_every_way() -> None:
+    lexicon = Lexicon({"a": (("AH",), ("EY",)), "bee": (("B", "IY"),)})
+    phrases = lexicon.of_phrases(["bee a bee", "a"])
+    assert phrases["a"] == (("AH",), ("EY",))
+    assert phrases["bee a bee"] == (
+        ("B", "IY", BOUNDARY, "AH", BOUNDARY, "B", "IY"),
+        ("B", "IY", BOUNDARY, "EY", BOUNDARY, "B", "IY"),
+    )
+
+
+def test_a_phrase_with_an_unknown_word_is_refused() -> None:
+    lexicon = Lexicon({"a": (("AH",),)})
+    with pytest.raises(LanguageModelError, match="'a zyx' has words that the lexicon lacks: zyx"):
+        lexicon.of_phrases(["a", "a zyx"])
