@@ -327,7 +327,8 @@ class Stream:
         end_seconds = self._seconds(state, state.beam.steps)
         last = state.partial
         if last is not None and last.text == best.text:
-            if end_seconds - last.end_seconds < PARTIAL_SECONDS:
+            chunk_seconds = self.recognizer.chunk_samples / self.recognizer.sample_rate_hz
+            if end_seconds + chunk_seconds - last.end_seconds <= PARTIAL_SECONDS:
                 return state
             stable_text = last.stable_text
         else:

@@ -118,34 +118,39 @@ class Beam:
 class _WordScores(LM):  # type: ignore[misc]
     """The n-gram model as one utterance's decoder asks it: natural logs, words by number.
 
-    flashlight hands out states as nodes of a tree of word histories; the n-gram model's
-    own state of each is kept here.
+    flashlight hands out states as nodes of a tree of word histories, the same node for the
+    same history, and asks for a word's score again at every step at which a hypothesis
+    might end it. So what the n-gram model said is kept with the node: the score of its
+    last word, and the model's own state.
     """
 
     def __init__(
-        self, model: NgramModel | None, words: Sequence[str], nudges: NDArray[Any]
+        self, model: NgramModel | None, words: Sequence[str], nudges: Sequence[float]
     ) -> None:
         super().__init__()
         self._model = model
         self._words = words
         self._nudges = nudges
-        self._states: dict[LMState, Any] = {}
+        self._known: dict[LMState, tuple[float, Any]] = {}
 
     def start(self, start_with_nothing: bool) -> LMState:
         state = LMState()
-        self._states[state] = None if self._model is None else self._model.start()
+        self._known[state] = (0.0, None if self._model is None else self._model.start())
         return state
 
     def score(self, state: LMState, number: int) -> tuple[LMState, float]:
         child = state.child(number)
-        if self._model is None:
-            self._states[child] = None
-            return child, self._nudges[number]
-        score, self._states[child] = self._model.score(self._states[state], self._words[number])
-        return child, score + self._nudges[number]
+        known = self._known.get(child)
+        if known is None:
+            score, after = self._nudges[number], None
+            if self._model is not None:
+                likely, after = self._model.score(self._known[state][1], self._words[number])
+                score += likely
+            known = self._known[child] = (score, after)
+        return child, known[0]
 
     def finish(self, state: LMState) -> tuple[LMState, float]:
-        score = 0.0 if self._model is None else self._model.finish(self._states[state])
+        score = 0.0 if self._model is None else self._model.finish(self._known[state][1])
         return state, score
 
 
@@ -173,7 +178,8 @@ class LexiconSearch:
         self._words = tuple(lexicon)
         self._boundary = alphabet.ids([BOUNDARY])[0]
         self._model = language_model
-        self._nudges = np.random.default_rng(0).uniform(-_LARGEST_NUDGE, 0, len(lexicon))
+        nudges = np.random.default_rng(0).uniform(-_LARGEST_NUDGE, 0, len(lexicon))
+        self._nudges: list[float] = nudges.tolist()
         self._trie = self._build_trie(lexicon)
         self._options = LexiconDecoderOptions(
             beam_size=config.beam_size,
@@ -189,11 +195,11 @@ class LexiconSearch:
 
     def _build_trie(self, lexicon: Lexicon) -> Trie:
         """The prefix tree of all pronunciations, with the best homophones at each end."""
-        scores = self._scores()
-        start = scores.start(False)
         homophones: dict[Phones, list[tuple[float, int]]] = defaultdict(list)
-        for number, pronunciations in enumerate(lexicon.values()):
-            _, score = scores.score(start, number)
+        for number, (word, pronunciations) in enumerate(lexicon.items()):
+            score = self._nudges[number]
+            if self._model is not None:
+                score += self._model.score(self._model.start(), word)[0]
             for phones in pronunciations:
                 homophones[phones].append((score, number))
         index = {label: token for token, label in enumerate(self.alphabet.labels)}
