@@ -49,12 +49,17 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """Beam search. Scores are natural logs: acoustic + lm_weight * lm + word_bonus * words."""
+    """Beam search. Scores are natural logs: acoustic + lm_weight * lm + word_bonus * words.
 
-    beam_size: int = 64
+    ``blank_penalty`` is taken from the blank's log-probability at every step of the phone
+    search: CTC networks are surer of the blank than they ought to be.
+    """
+
+    beam_size: int = 200
     beam_threshold: float = 25.0
-    lm_weight: float = 1.0
+    lm_weight: float = 0.6
     word_bonus: float = 0.0
+    blank_penalty: float = 1.0
     max_alternatives: int = 1
 
 

@@ -178,6 +178,7 @@ class LexiconSearch:
         self._words = tuple(lexicon)
         self._boundary = alphabet.ids([BOUNDARY])[0]
         self._model = language_model
+        self._blank_penalty = np.float32(config.blank_penalty)
         nudges = np.random.default_rng(0).uniform(-_LARGEST_NUDGE, 0, len(lexicon))
         self._nudges: list[float] = nudges.tolist()
         self._trie = self._build_trie(lexicon)
@@ -222,11 +223,9 @@ class LexiconSearch:
         """Hear ``(steps, labels)`` more; ``beam`` itself stays as it was."""
         if len(log_probs) == 0:
             return beam
-        chunk = np.ascontiguousarray(log_probs, np.float32)
         cursor = self._cursor_of(beam)
-        cursor.decoder.decode_step(chunk.ctypes.data, *chunk.shape)
-        cursor.steps += len(chunk)
-        return Beam((*beam.chunks, chunk), cursor.steps, cursor)
+        self._step(cursor, log_probs)
+        return Beam((*beam.chunks, log_probs), cursor.steps, cursor)
 
     def best(self, beam: Beam) -> Hypothesis:
         """The best hypothesis so far, of whole words; only reads."""
@@ -271,10 +270,10 @@ class LexiconSearch:
 
     def decode(self, log_probs: LogProbs, most: int = 1) -> list[Hypothesis]:
         """A whole utterance by the library's own offline call."""
-        chunk = np.ascontiguousarray(log_probs, np.float32)
         scores = self._scores()
-        results = self._decoder(scores).decode(chunk.ctypes.data, *chunk.shape)
-        return self._distinct(results, most, chunk)
+        emissions = self._emissions(log_probs)
+        results = self._decoder(scores).decode(emissions.ctypes.data, *emissions.shape)
+        return self._distinct(results, most, log_probs)
 
     def _decoder(self, scores: _WordScores) -> LexiconDecoder:
         return LexiconDecoder(
@@ -292,9 +291,21 @@ class LexiconSearch:
         scores = self._scores()
         decoder = self._decoder(scores)
         decoder.decode_begin()
+        cursor = _Cursor(decoder, scores, 0)
         for chunk in chunks:
-            decoder.decode_step(chunk.ctypes.data, *chunk.shape)
-        return _Cursor(decoder, scores, sum(map(len, chunks)))
+            self._step(cursor, chunk)
+        return cursor
+
+    def _step(self, cursor: _Cursor, log_probs: LogProbs) -> None:
+        emissions = self._emissions(log_probs)
+        cursor.decoder.decode_step(emissions.ctypes.data, *emissions.shape)
+        cursor.steps += len(emissions)
+
+    def _emissions(self, log_probs: LogProbs) -> LogProbs:
+        """A copy for the decoder, with the blank made less sure of itself."""
+        emissions = np.array(log_probs, np.float32, order="C")
+        emissions[:, self.alphabet.blank_id] -= self._blank_penalty
+        return emissions
 
     def _cursor_of(self, beam: Beam) -> _Cursor:
         return beam._cursor if beam._cursor.steps == beam.steps else self._cursor(beam.chunks)
