@@ -58,7 +58,7 @@ class DecoderConfig:
     beam_size: int = 200
     beam_threshold: float = 25.0
     lm_weight: float = 0.6
-    word_bonus: float = 0.0
+    word_bonus: float = -0.7
     blank_penalty: float = 1.0
     max_alternatives: int = 1
 

@@ -13,7 +13,7 @@ from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
 from tests.virtual_microphone import VirtualMicrophone, why_missing
 
 RECORDINGS = Path(__file__).parent / "recordings"
-FIRST_SENTENCE_SECONDS = 5.0
+FIRST_SENTENCE_SECONDS = 6.0
 
 
 @pytest.fixture(scope="session")

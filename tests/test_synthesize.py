@@ -147,12 +147,11 @@ def quiet_stretches(
     return [float(gap) for gap in gaps if gap >= at_least_seconds]
 
 
-@pytest.mark.parametrize("name", ["demo.flac", "demo-rms.flac"])
-def test_the_bundled_recording_has_a_silence_around_each_sentence(name: str) -> None:
+def test_the_bundled_recording_has_a_silence_around_each_sentence() -> None:
     sentences = (RECORDINGS / "demo.txt").read_text().splitlines()
-    samples, rate_hz = soundfile.read(RECORDINGS / name)
+    samples, rate_hz = soundfile.read(RECORDINGS / "demo.flac")
     assert rate_hz == synthesis.SAMPLE_RATE_HZ
-    assert 20 <= len(samples) / rate_hz <= 30
+    assert 20 <= len(samples) / rate_hz <= 35
     start, *after = quiet_stretches(samples, rate_hz, at_least_seconds=0.6)
     assert start >= 0.6
     assert len(after) == len(sentences)
@@ -163,7 +162,7 @@ def test_the_bundled_recording_has_a_silence_around_each_sentence(name: str) -> 
 def test_the_bundled_recording_can_be_made_again() -> None:
     sentence = (RECORDINGS / "demo.txt").read_text().splitlines()[0]
     samples, _ = soundfile.read(RECORDINGS / "demo.flac", dtype="float32")
-    spoken = speak(sentence, Voice("flite", "slt"))
+    spoken = speak(sentence, Voice("flite", "rms", tempo=0.83))
     start = round(0.6 * synthesis.SAMPLE_RATE_HZ)
     bundled = samples[start : start + len(spoken)]
     # FLAC keeps 16 bits; another processor may round the resampler's last bit differently.

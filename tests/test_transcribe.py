@@ -81,7 +81,7 @@ def test_json_and_errors_in_one_run(bad_files: dict[str, Path]) -> None:
     assert heard["path"] == str(DEMO)
     assert heard["text"].split() == [word["word"] for word in heard["words"]]
     assert heard["words"][0].keys() == {"word", "start", "end", "confidence"}
-    assert 20 < heard["audio_seconds"] < 30
+    assert 20 < heard["audio_seconds"] < 35
     assert heard["compute_seconds"] > 0
 
 

@@ -1,11 +1,8 @@
-"""Make the bundled recordings again: ``python tests/recordings/make.py``.
+"""Make the bundled recording again: ``python tests/recordings/make.py``.
 
 The sentences of ``demo.txt`` were written for this project and are kept out of the training
-texts (``streamasr synthesize --exclude tests/recordings/demo.txt``). Two of flite's voices read
-them, with silences between the sentences that are long enough to end an utterance:
-
-    demo.flac        slt, a woman
-    demo-rms.flac    rms, a man
+texts (``streamasr synthesize --exclude tests/recordings/demo.txt``). flite's voice rms reads them
+unhurriedly, with silences between the sentences that are long enough to end an utterance.
 """
 
 from pathlib import Path
@@ -19,7 +16,7 @@ from streamasr.training.synthesize import SAMPLE_RATE_HZ, Voice, check_programs,
 FOLDER = Path(__file__).parent
 START_SILENCE_SECONDS = 0.6
 BETWEEN_SENTENCES_SECONDS = 1.2
-VOICES = {"demo.flac": Voice("flite", "slt"), "demo-rms.flac": Voice("flite", "rms")}
+VOICE = Voice("flite", "rms", tempo=0.83)
 
 
 def silence(seconds: float) -> npt.NDArray[np.float32]:
@@ -35,12 +32,11 @@ def read_aloud(sentences: list[str], voice: Voice) -> npt.NDArray[np.float32]:
 
 
 def main() -> None:
-    check_programs({voice.program for voice in VOICES.values()})
+    check_programs({VOICE.program})
     sentences = (FOLDER / "demo.txt").read_text(encoding="utf-8").splitlines()
-    for name, voice in VOICES.items():
-        samples = read_aloud(sentences, voice)
-        soundfile.write(FOLDER / name, samples, SAMPLE_RATE_HZ)
-        print(f"{name}: {len(samples) / SAMPLE_RATE_HZ:.1f} s")
+    samples = read_aloud(sentences, VOICE)
+    soundfile.write(FOLDER / "demo.flac", samples, SAMPLE_RATE_HZ)
+    print(f"demo.flac: {len(samples) / SAMPLE_RATE_HZ:.1f} s")
 
 
 if __name__ == "__main__":
