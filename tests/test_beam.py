@@ -74,7 +74,13 @@ def best_by_force(log_probs: LogProbs) -> tuple[float, tuple[str, ...]]:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_a_wide_beam_finds_what_brute_force_finds(seed: int) -> None:
-    config = DecoderConfig(beam_size=5000, beam_threshold=1e9, lm_weight=0.0, blank_penalty=0.0)
+    config = DecoderConfig(
+        beam_size=5000,
+        beam_threshold=1e9,
+        lm_weight=0.0,
+        word_bonus=0.0,
+        blank_penalty=0.0,
+    )
     search = LexiconSearch(SMALL, Lexicon(WORDS), None, config)
     log_probs = random_log_probs(6, len(SMALL.labels), seed)
     score, words = best_by_force(log_probs)

@@ -87,10 +87,9 @@ def test_two_processes_learn_what_one_does(config: TrainConfig) -> None:
     shared = replace(config, folder=config.folder.with_name("shared"), processes=2, epochs=1)
     train(replace(shared, dropout=0.0))
     alone, together = epochs(config.folder)[0], epochs(shared.folder)[0]
-    # Augmentation draws differ with the division of the batch, so only near.
     assert together.keys() == alone.keys()
-    for name in alone:
-        assert together[name] == pytest.approx(alone[name], rel=0.2)
+    for name in (name for name in alone if name.endswith("_loss")):
+        assert together[name] == pytest.approx(alone[name], rel=0.02)
 
 
 def test_a_clip_that_cannot_be_read_is_named_and_skipped(config: TrainConfig) -> None:

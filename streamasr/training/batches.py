@@ -128,23 +128,36 @@ class TrainingBatches:
         return batches
 
     def load(
-        self, pairs: Sequence[tuple[int, Utterance]], epoch: int, index: int, *, masks: bool
+        self,
+        pairs: Sequence[tuple[int, Utterance]],
+        epoch: int,
+        index: int,
+        *,
+        rank: int = 0,
+        processes: int = 1,
+        masks: bool,
     ) -> Batch:
-        """Augmented frames and targets of ``pairs``, the batch ``index`` of ``epoch``."""
-        random = np.random.default_rng((self._seed, epoch, index))
+        """Augmented frames and targets of every ``processes``-th of ``pairs``, from ``rank``
+        on; ``pairs`` are the batch ``index`` of ``epoch``.
+
+        Each utterance has its own random draws, so all shares make the whole batch.
+        """
+        positions = range(rank, len(pairs), processes)
         frames = [
             augment(
-                np.asarray(self._sources[number].store.of(utterance), np.float32),
+                np.asarray(
+                    self._sources[pairs[position][0]].store.of(pairs[position][1]), np.float32
+                ),
                 self._silence,
                 self._mean,
                 self._noise,
                 self._augmentation,
-                random,
+                np.random.default_rng((self._seed, epoch, index, position)),
                 masks=masks,
             )
-            for number, utterance in pairs
+            for position in positions
         ]
-        texts = [utterance.text for _, utterance in pairs]
+        texts = [pairs[position][1].text for position in positions]
         return make_batch(frames, texts, self._lexicon, self._silence)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
+from rich.console import Console
 from rich.progress import track
 
 from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
@@ -95,7 +96,7 @@ def evaluate(
     decoded, greedy = _Errors(), _Errors()
     right = 0
     audio_seconds = compute_seconds = 0.0
-    for recording in track(recordings, "evaluate", disable=show):
+    for recording in track(recordings, "evaluate", disable=show, console=Console(stderr=True)):
         samples = read_samples(recording.path, recognizer.sample_rate_hz)
         started = time.perf_counter()
         heard = recognise(recognizer, samples)

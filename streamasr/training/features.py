@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from streamasr.config import FeatureConfig
@@ -101,7 +102,10 @@ def _compute(
     ):
         results = pool.map(_features, jobs, chunksize=16)
         for recording, result in track(
-            zip(recordings, results, strict=True), "features", total=len(recordings)
+            zip(recordings, results, strict=True),
+            "features",
+            total=len(recordings),
+            console=Console(stderr=True),
         ):
             if isinstance(result, str):
                 skipped.append(result)

@@ -35,7 +35,6 @@ from streamasr.frontend.logmel import silence_frame
 from streamasr.recognizer import shipped
 from streamasr.training.augment import AugmentConfig
 from streamasr.training.batches import Batch, Source, TrainingBatches, make_batch, phone_target
-from streamasr.training.fast_gru import FastGru
 from streamasr.training.features import FeatureStore, open_features
 from streamasr.training.manifest import Manifest, Recording, read_manifest
 from streamasr.training.options import TrainConfig
@@ -121,9 +120,6 @@ class _Run:
         network = GruCtc(shape, dropout=config.dropout)
         network.mean, network.deviation = _statistics(data.sources)
         network.silence = torch.from_numpy(silence_frame(features))
-        network.grus = nn.ModuleList(
-            FastGru(shape.width, shape.width, batch_first=True) for _ in range(shape.gru_layers)
-        )
         self.network = network
         self.average = {name: value.clone() for name, value in network.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
@@ -275,10 +271,14 @@ def _update(
     tokens = sum(len(phone_target(u.text, lexicon)) for _, u in pairs)
     totals = torch.zeros(3)
     run.optimizer.zero_grad(set_to_none=False)
-    share = pairs[rank :: config.processes]
-    if share:
+    if rank < len(pairs):
         batch = batches.load(
-            share, run.epoch, run.index * config.processes + rank, masks=run.epoch > 0
+            pairs,
+            run.epoch,
+            run.index,
+            rank=rank,
+            processes=config.processes,
+            masks=run.epoch > 0,
         )
         with torch.autocast("cpu", dtype=torch.bfloat16):
             output = network(batch.frames)
