@@ -7,7 +7,6 @@ the same command takes up where the last save was. The shipped weights are an
 exponential moving average (Polyak and Juditsky, 1992) of the trained ones.
 """
 
-import json
 import math
 import os
 import time
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn.functional import ctc_loss
@@ -36,6 +35,7 @@ from streamasr.recognizer import shipped
 from streamasr.training.augment import AugmentConfig
 from streamasr.training.batches import Batch, Source, TrainingBatches, make_batch, phone_target
 from streamasr.training.features import FeatureStore, open_features
+from streamasr.training.log import TrainingLog
 from streamasr.training.manifest import Manifest, Recording, read_manifest
 from streamasr.training.options import TrainConfig
 
@@ -214,7 +214,7 @@ def _worker(rank: int, config: TrainConfig) -> None:
         batch_utterances=config.batch_utterances,
         seed=config.seed,
     )
-    log = _Log(config.folder / "log.jsonl", shown=rank == 0)
+    log = TrainingLog(config.folder / "log.jsonl", shown=rank == 0)
     if rank == 0:
         log.line(event="start", parameters=parameter_count(network), update=run.update)
     saved = time.monotonic()
@@ -338,18 +338,11 @@ def _evaluate(network: GruCtc, data: _Data, silence: np.ndarray[Any, Any]) -> di
                 said = [
                     PHONE_ALPHABET.labels[token] for token in phone_target(u.text, data.lexicon)
                 ]
-                errors += edit_distance(heard, said)
+                errors += Levenshtein.distance(heard, said)
                 phones += len(said)
         figures[f"{name}_loss"] = round(loss / phones, 4)
         figures[f"{name}_phone_error"] = round(errors / phones, 4)
     return figures
-
-
-def edit_distance(heard: list[str], said: list[str]) -> int:
-    """Levenshtein distance between two sequences of labels."""
-    from rapidfuzz.distance import Levenshtein
-
-    return int(Levenshtein.distance(heard, said))
 
 
 def _checkpoint(run: _Run, config: TrainConfig, figures: dict[str, float]) -> Checkpoint:
@@ -378,50 +371,6 @@ def _checkpoint(run: _Run, config: TrainConfig, figures: dict[str, float]) -> Ch
         provenance=provenance,
         figures=figures,
     )
-
-
-class _Log:
-    """A progress bar for people and a file of JSON lines for everything else."""
-
-    def __init__(self, path: Path, *, shown: bool) -> None:
-        self._path = path
-        self._shown = shown
-        self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            disable=not shown,
-        )
-        self._task = self.progress.add_task("train", epoch=0, note="")
-        self._recent: list[dict[str, float]] = []
-        self._since = time.monotonic()
-
-    def epoch(self, epoch: int, batches: int, index: int) -> None:
-        self.progress.reset(self._task, total=batches, completed=index, epoch=epoch + 1, note="")
-
-    def update(self, **figures: float) -> None:
-        if not self._shown:
-            return
-        self._recent.append(figures)
-        note = " ".join(f"{k} {figures[k]:.3f}" for k in ("phone_loss", "character_loss", "norm"))
-        self.progress.update(self._task, advance=1, note=note)
-        if len(self._recent) == 25:
-            mean = {k: float(np.mean([row[k] for row in self._recent])) for k in figures}
-            speed = sum(row["hours"] for row in self._recent) / (time.monotonic() - self._since)
-            self._since = time.monotonic()
-            self._recent.clear()
-            self.line(
-                event="updates",
-                audio_hours_per_hour=round(speed * 3600),
-                **{k: float(f"{v:.4g}") for k, v in mean.items() if k != "hours"},
-            )
-
-    def line(self, **fields: Any) -> None:
-        """Append one JSON object."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": time.strftime("%H:%M:%S"), **fields}) + "\n")
 
 
 if __name__ == "__main__":

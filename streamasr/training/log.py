@@ -1,0 +1,55 @@
+"""What a training run shows and writes down."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class TrainingLog:
+    """A progress bar for people and a file of JSON lines for everything else."""
+
+    def __init__(self, path: Path, *, shown: bool) -> None:
+        self._path = path
+        self._shown = shown
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            disable=not shown,
+            console=Console(stderr=True),
+        )
+        self._task = self.progress.add_task("train", epoch=0, note="")
+        self._recent: list[dict[str, float]] = []
+        self._since = time.monotonic()
+
+    def epoch(self, epoch: int, batches: int, index: int) -> None:
+        self.progress.reset(self._task, total=batches, completed=index, epoch=epoch + 1, note="")
+
+    def update(self, **figures: float) -> None:
+        if not self._shown:
+            return
+        self._recent.append(figures)
+        note = " ".join(f"{k} {figures[k]:.3f}" for k in ("phone_loss", "character_loss", "norm"))
+        self.progress.update(self._task, advance=1, note=note)
+        if len(self._recent) == 25:
+            mean = {k: float(np.mean([row[k] for row in self._recent])) for k in figures}
+            speed = sum(row["hours"] for row in self._recent) / (time.monotonic() - self._since)
+            self._since = time.monotonic()
+            self._recent.clear()
+            self.line(
+                event="updates",
+                audio_hours_per_hour=round(speed * 3600),
+                **{k: float(f"{v:.4g}") for k, v in mean.items() if k != "hours"},
+            )
+
+    def line(self, **fields: Any) -> None:
+        """Append one JSON object."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.strftime("%H:%M:%S"), **fields}) + "\n")
