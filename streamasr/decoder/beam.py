@@ -93,19 +93,18 @@ class _Cursor:
     steps: int
 
 
-@dataclass(frozen=True, slots=True)
-class Beam:
-    """The set of hypotheses after ``steps`` steps of an utterance; a value.
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """What defines a beam: the log-probabilities of its utterance, chunk by chunk.
 
     Two beams are equal if they have heard the same.
     """
 
     chunks: tuple[LogProbs, ...]
     steps: int
-    _cursor: _Cursor = field(compare=False, repr=False)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Beam) and np.array_equal(self.log_probs, other.log_probs)
+        return isinstance(other, Heard) and np.array_equal(self.log_probs, other.log_probs)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -113,6 +112,13 @@ class Beam:
     def log_probs(self) -> LogProbs:
         """``(steps, labels)``: everything this beam has heard."""
         return np.concatenate(self.chunks) if self.chunks else np.zeros((0, 0), np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beam(Heard):
+    """The set of hypotheses after ``steps`` steps of an utterance; a value."""
+
+    _cursor: _Cursor = field(repr=False)
 
 
 class _WordScores(LM):  # type: ignore[misc]

@@ -29,7 +29,7 @@ from pyctcdecode.language_model import HotwordScorer, LanguageModel
 
 from streamasr.config import DecoderConfig
 from streamasr.decoder.alphabet import SPACE, Alphabet
-from streamasr.decoder.beam import HeardWord, Hypothesis, LogProbs
+from streamasr.decoder.beam import Heard, HeardWord, Hypothesis, LogProbs
 from streamasr.decoder.ngram import NgramModel
 
 _Hypotheses = tuple[tuple[Any, ...], ...]
@@ -43,24 +43,12 @@ class _Scores:
     parts: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class CharacterBeam:
+@dataclass(frozen=True, slots=True, eq=False)
+class CharacterBeam(Heard):
     """The set of hypotheses after ``steps`` steps of an utterance; a value."""
 
-    chunks: tuple[LogProbs, ...]
-    steps: int
-    hypotheses: _Hypotheses = field(compare=False, repr=False)
-    _scores: _Scores = field(compare=False, repr=False)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, CharacterBeam) and np.array_equal(self.log_probs, other.log_probs)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    @property
-    def log_probs(self) -> LogProbs:
-        """``(steps, labels)``: everything this beam has heard."""
-        return np.concatenate(self.chunks) if self.chunks else np.zeros((0, 0), np.float32)
+    hypotheses: _Hypotheses = field(repr=False)
+    _scores: _Scores = field(repr=False)
 
 
 class CharacterSearch:
