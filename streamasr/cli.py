@@ -58,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_evaluate,
         add_bench,
         add_synthesize,
+        add_inspect,
         add_train,
     ):
         add(subcommands)
@@ -204,6 +205,20 @@ def add_synthesize(subcommands: Subcommands) -> None:
 
     synthesize.add_arguments(parser)
     parser.set_defaults(run=synthesize.run)
+
+
+def add_inspect(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("inspect", help="what a manifest holds and what is wrong in it")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write pictures here")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run_inspect)
+
+
+def run_inspect(parsed: argparse.Namespace) -> None:
+    from streamasr.training.survey import inspect_manifest
+
+    inspect_manifest(parsed.manifest, parsed.out, as_json=parsed.json)
 
 
 def add_train(subcommands: Subcommands) -> None:
