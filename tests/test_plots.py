@@ -1,6 +1,8 @@
 """Curves and the report of a run, from logs as runs leave them behind."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +203,16 @@ def test_the_same_run_gives_the_same_report(tmp_path: Path, log: Path) -> None:
     written = report.read_bytes(), (tmp_path / "curves.png").read_bytes()
     assert write_report(tmp_path, {"seed": 1}, examples[::-1]) == report
     assert (report.read_bytes(), (tmp_path / "curves.png").read_bytes()) == written
+
+
+def test_matplotlib_is_loaded_only_when_something_is_drawn() -> None:
+    statement = (
+        "import sys, streamasr.cli, streamasr.training.plots, streamasr.training.survey\n"
+        "streamasr.cli.build_parser()\n"
+        "print('matplotlib' in sys.modules)\n"
+        "streamasr.training.plots.new_figure(1, 1)\n"
+        "print('matplotlib' in sys.modules)"
+    )
+    command = [sys.executable, "-c", statement]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout.split() == ["False", "True"]

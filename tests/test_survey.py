@@ -82,6 +82,13 @@ def test_everything_that_is_wrong_is_named(manifest: Path) -> None:
     assert surveyed.skipped[1].startswith(f"{manifest}:10: ")
 
 
+def test_a_duration_that_is_no_number_differs(manifest: Path) -> None:
+    manifest.write_text(f"{manifest.read_text().splitlines()[0]}\na.flac\tnan\tanna\tgood\n")
+    assert survey(manifest, LEXICON).differing == (
+        f"{manifest.parent}/a.flac lasts 1.000 s, not nan s",
+    )
+
+
 @pytest.mark.parametrize(
     ("seconds", "bars"),
     [
