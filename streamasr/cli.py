@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_config,
         add_evaluate,
         add_bench,
+        add_record,
         add_synthesize,
         add_inspect,
         add_train,
@@ -197,6 +198,36 @@ def print_figures(figures: Mapping[str, object], *, as_json: bool) -> None:
             f"{name:>18}  "
             + "  ".join(f"{part} {figure}".strip() for part, figure in shown.items())
         )
+
+
+def add_record(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("record", help="prompts in, your own speech and a manifest out")
+    parser.add_argument("texts", nargs="+", metavar="WORD", help='a word or a "quoted phrase"')
+    parser.add_argument(
+        "--out", type=Path, default=Path("recordings"), metavar="DIR", help="default: recordings"
+    )
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help="default: DIR/manifest.tsv")
+    parser.add_argument("--seconds", type=float, metavar="S", help="default: by number of words")
+    parser.add_argument("--takes", type=int, default=1, metavar="N", help="of each; default: 1")
+    parser.add_argument("--speaker", default="me", metavar="NAME", help="default: me")
+    parser.add_argument("--device", metavar="NAME", help="microphone, by part of its name or index")
+    parser.set_defaults(run=run_record)
+
+
+def run_record(parsed: argparse.Namespace) -> None:
+    from streamasr.record import RecordConfig, record
+
+    record(
+        RecordConfig(
+            texts=tuple(parsed.texts),
+            folder=parsed.out,
+            manifest=parsed.manifest or parsed.out / "manifest.tsv",
+            seconds=parsed.seconds,
+            takes=parsed.takes,
+            speaker=parsed.speaker,
+            device=parsed.device,
+        )
+    )
 
 
 def add_synthesize(subcommands: Subcommands) -> None:
