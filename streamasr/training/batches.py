@@ -4,8 +4,9 @@ A batch is a function of ``(seed, epoch, index)`` alone: a run that is stopped a
 up again sees exactly what it would have seen.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -19,16 +20,34 @@ from streamasr.training.features import FeatureStore, Utterance
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """A pause in a recording: at ``frame``, after ``words`` words."""
+
+    frame: int
+    words: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Which of its pronunciations each word has, and the pauses; frames at own speed."""
+
+    pronunciations: tuple[int, ...] = ()
+    cuts: tuple[Cut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """One corpus: its features, and the share of its utterances that an epoch takes."""
+    """One corpus: its features, the share of its utterances that an epoch takes, and what is
+    known of utterances of the recordings' own speed, by their index."""
 
     store: FeatureStore
     share: float = 1.0
+    alignments: Mapping[int, Alignment] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Padded frames ``(B, T, mels)`` and the targets of both heads, concatenated.
+    """Padded frames ``(B, T, mels)``, the targets of both heads, concatenated, and the texts.
 
     ``frame_counts``, ``phone_counts`` and ``character_counts`` are ``(B,)``.
     """
@@ -39,29 +58,40 @@ class Batch:
     phone_counts: Tensor
     characters: Tensor
     character_counts: Tensor
+    texts: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on ``device``."""
+        moved = {
+            each.name: getattr(self, each.name).to(device)
+            for each in fields(self)
+            if each.name != "texts"
+        }
+        return Batch(**moved, texts=self.texts)
 
 
-def phone_target(text: str, lexicon: Lexicon) -> list[int]:
-    """Token ids of the first pronunciation of each word, each word ended by a boundary."""
-    labels = [
-        label for word in text.split() for label in (*lexicon.pronunciations[word][0], BOUNDARY)
-    ]
+def phone_target(utterance: Utterance, lexicon: Lexicon) -> list[int]:
+    """Token ids of the words as they were spoken, each word ended by a boundary."""
+    words = utterance.text.split()
+    labels: list[str] = []
+    for word, number in zip_longest(words, utterance.pronunciations, fillvalue=0):
+        labels += (*lexicon.pronunciations[str(word)][int(number)], BOUNDARY)
     return PHONE_ALPHABET.ids(labels)
 
 
 def make_batch(
     frames: Sequence[NDArray[np.float32]],
-    texts: Sequence[str],
+    utterances: Sequence[Utterance],
     lexicon: Lexicon,
     silence: NDArray[np.float32],
 ) -> Batch:
-    """Pad ``frames`` with ``silence`` to one length and spell ``texts`` for both heads."""
+    """Pad ``frames`` with ``silence`` to one length and spell ``utterances`` for both heads."""
     counts = [len(each) for each in frames]
     padded = np.tile(silence, (len(frames), max(counts), 1)).astype(np.float32)
     for row, each in zip(padded, frames, strict=True):
         row[: len(each)] = each
-    phones = [phone_target(text, lexicon) for text in texts]
-    characters = [CHARACTER_ALPHABET.ids(text) for text in texts]
+    phones = [phone_target(utterance, lexicon) for utterance in utterances]
+    characters = [CHARACTER_ALPHABET.ids(utterance.text) for utterance in utterances]
     return Batch(
         torch.from_numpy(padded),
         torch.tensor(counts),
@@ -69,6 +99,7 @@ def make_batch(
         torch.tensor([len(target) for target in phones]),
         torch.tensor([token for target in characters for token in target]),
         torch.tensor([len(target) for target in characters]),
+        tuple(utterance.text for utterance in utterances),
     )
 
 
@@ -87,7 +118,9 @@ class TrainingBatches:
         batch_frames: int,
         batch_utterances: int,
         seed: int,
+        short_first: bool = True,
     ) -> None:
+        """With ``short_first`` the first epoch goes from short to long and without masks."""
         self._sources = sources
         self._lexicon = lexicon
         self._silence = silence
@@ -97,20 +130,23 @@ class TrainingBatches:
         self._batch_frames = batch_frames
         self._batch_utterances = batch_utterances
         self._seed = seed
+        self._short_first = short_first
         # One group a recording: its utterances at the different speeds.
         self._groups = [_recordings(source.store) for source in sources]
 
     def epoch(self, epoch: int) -> list[list[tuple[int, Utterance]]]:
         """The batches of an epoch as (source, utterance) pairs: every recording of a source
-        with share 1 once, at a random speed; similar lengths together; the first epoch
-        from short to long, the others shuffled."""
+        with share 1 once, at a random speed, cut at some of its pauses; similar lengths
+        together."""
         random = np.random.default_rng((self._seed, epoch))
         chosen = []
         for number, (source, groups) in enumerate(zip(self._sources, self._groups, strict=True)):
             order = random.permutation(len(groups))[: round(source.share * len(groups))]
             for index in order:
                 group = groups[index]
-                chosen.append((number, group[int(random.integers(len(group)))]))
+                utterance = group[int(random.integers(len(group)))]
+                known = source.alignments.get(index * len(group) + _own_speed(group), Alignment())
+                chosen += [(number, piece) for piece in pieces(utterance, known, random)]
         jitter = random.uniform(0.9, 1.1, len(chosen))
         lengths = np.array([utterance.frames for _, utterance in chosen]) * jitter
         batches: list[list[tuple[int, Utterance]]] = [[]]
@@ -123,7 +159,7 @@ class TrainingBatches:
                 batches.append([])
                 longest = pair[1].frames
             batches[-1].append(pair)
-        if epoch > 0:
+        if epoch > 0 or not self._short_first:
             batches = [batches[index] for index in random.permutation(len(batches))]
         return batches
 
@@ -135,7 +171,6 @@ class TrainingBatches:
         *,
         rank: int = 0,
         processes: int = 1,
-        masks: bool,
     ) -> Batch:
         """Augmented frames and targets of every ``processes``-th of ``pairs``, from ``rank``
         on; ``pairs`` are the batch ``index`` of ``epoch``.
@@ -153,12 +188,57 @@ class TrainingBatches:
                 self._noise,
                 self._augmentation,
                 np.random.default_rng((self._seed, epoch, index, position)),
-                masks=masks,
+                masks=epoch > 0 or not self._short_first,
             )
             for position in positions
         ]
-        texts = [pairs[position][1].text for position in positions]
-        return make_batch(frames, texts, self._lexicon, self._silence)
+        utterances = [pairs[position][1] for position in positions]
+        return make_batch(frames, utterances, self._lexicon, self._silence)
+
+
+_PIECE_SECONDS = (2.5, 12.0)
+
+
+def pieces(
+    utterance: Utterance, alignment: Alignment, random: np.random.Generator
+) -> list[Utterance]:
+    """``utterance`` with its pronunciations, cut at some of its pauses: each piece is at
+    least as long as a length drawn anew."""
+    words = utterance.text.split()
+    result = []
+    first = Cut(0, 0)
+    wanted = random.uniform(*_PIECE_SECONDS)
+    ends = [Cut(round(cut.frame / utterance.speed), cut.words) for cut in alignment.cuts]
+    for end in (*ends, Cut(utterance.frames, len(words))):
+        if end.words < len(words) and (end.frame - first.frame) / 100 < wanted:
+            continue
+        piece = replace(
+            utterance,
+            text=" ".join(words[first.words : end.words]),
+            pronunciations=alignment.pronunciations[first.words : end.words],
+            first_frame=utterance.first_frame + first.frame,
+            frames=end.frame - first.frame,
+        )
+        result.append(piece)
+        first, wanted = end, random.uniform(*_PIECE_SECONDS)
+    return result
+
+
+def frame_statistics(sources: Sequence[Source]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``(mels,)`` over a sample of every source's frames."""
+    rows = np.concatenate(
+        [
+            np.asarray(
+                source.store.frames[:: max(1, len(source.store.frames) // 100_000)], np.float32
+            )
+            for source in sources
+        ]
+    )
+    return torch.from_numpy(rows.mean(0)), torch.from_numpy(rows.std(0) + 1e-3)
+
+
+def _own_speed(group: Sequence[Utterance]) -> int:
+    return next(index for index, utterance in enumerate(group) if utterance.speed == 1.0)
 
 
 def _recordings(store: FeatureStore) -> list[tuple[Utterance, ...]]:

@@ -29,13 +29,15 @@ SPEEDS = (0.9, 1.0, 1.1)
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Where one recording at one speed lies in the frame file."""
+    """Where one recording at one speed lies in the frame file, and how its words are said:
+    ``pronunciations`` count in the lexicon; where there are none, each word's first."""
 
     text: str
     speaker: str
     speed: float
     first_frame: int
     frames: int
+    pronunciations: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
