@@ -6,9 +6,13 @@ since speech and noise are uncorrelated).
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streamasr.config import FeatureConfig
+from streamasr.frontend.logmel import mel_filters
 
 Frames = NDArray[np.float32]
 
@@ -20,15 +24,19 @@ class AugmentConfig:
     gain_db: tuple[float, float] = (-12.0, 6.0)
     noise_probability: float = 0.15
     noise_snr_db: tuple[float, float] = (8.0, 30.0)
+    telephone_probability: float = 0.1
     pad_frames: tuple[int, int] = (60, 40)
     digital_silence_probability: float = 0.3
-    frequency_masks: int = 1
+    vocal_tract_warp: float = 0.08
+    frequency_masks: int = 2
     frequency_mask_mels: int = 12
-    time_mask_every_frames: int = 400
-    time_mask_frames: int = 20
+    time_mask_every_frames: int = 300
+    time_mask_frames: int = 25
 
 
 _LOG_PER_DB = np.log(10) / 10
+_TELEPHONE_MELS = (59, 65)
+"""The first of 80 mel bands that a telephone leaves empty: from 3.3 to 4.0 kHz up."""
 
 
 def augment(
@@ -43,13 +51,40 @@ def augment(
 ) -> Frames:
     """One utterance, changed at random. ``silence`` and ``mean`` are ``(mels,)``;
     ``noise`` is a long stretch of noise frames or None; ``masks`` adds SpecAugment."""
+    frames = _warp(frames, random.uniform(-1, 1) * config.vocal_tract_warp)
     frames = _pad(frames, silence, config, random)
     if noise is not None and random.random() < config.noise_probability:
         frames = _add_noise(frames, noise, random.uniform(*config.noise_snr_db), random)
     frames = np.maximum(frames + random.uniform(*config.gain_db) * _LOG_PER_DB, silence)
+    if random.random() < config.telephone_probability:
+        frames[:, int(random.integers(*_TELEPHONE_MELS)) :] = silence[0]
     if masks:
         _mask(frames, mean, config, random)
     return frames
+
+
+@cache
+def _band_centres_hz() -> NDArray[np.float64]:
+    """``(mels,)``: the frequency at which each band of the standard features is highest."""
+    config = FeatureConfig()
+    bins_hz = np.linspace(0, config.sample_rate_hz / 2, config.fft_samples // 2 + 1)
+    filters = mel_filters(config)
+    centres: NDArray[np.float64] = (bins_hz @ filters) / filters.sum(0)
+    return centres
+
+
+def _warp(frames: Frames, warp: float) -> Frames:
+    """Formants moved up by the part ``warp``, as by a shorter vocal tract (Jaitly and Hinton,
+    "Vocal tract length perturbation", 2013); only for the standard number of bands."""
+    centres_hz = _band_centres_hz()
+    if frames.shape[1] != len(centres_hz):
+        return frames
+    bands = np.arange(len(centres_hz))
+    source = np.interp(centres_hz / (1 + warp), centres_hz, bands)
+    lower = np.minimum(source.astype(int), len(bands) - 2)
+    part = (source - lower).astype(np.float32)
+    warped: Frames = frames[:, lower] * (1 - part) + frames[:, lower + 1] * part
+    return warped
 
 
 def _pad(
