@@ -1,16 +1,25 @@
 """Training on a handful of clips cut from the bundled recording."""
 
 import json
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from streamasr.acoustic.checkpoint import load_checkpoint
 from streamasr.config import FeatureConfig
 from streamasr.errors import ConfigError
+from streamasr.recognizer import shipped
 from streamasr.training.augment import AugmentConfig, augment
 from streamasr.training.features import SPEEDS, open_features
 from streamasr.training.manifest import COLUMNS, read_manifest
@@ -54,24 +63,41 @@ def config(tmp_path: Path, manifest: Path) -> TrainConfig:
     )
 
 
-def epochs(folder: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [
-        {name: value for name, value in line.items() if name.endswith(("_loss", "_error"))}
-        for line in lines
-        if line["event"] == "epoch"
-    ]
+def lines(folder: Path, event: str) -> list[dict[str, Any]]:
+    """The lines of a run's log about ``event``, without their time and speed."""
+    found = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    for line in found:
+        line.pop("time")
+        line.pop("audio_hours_per_hour", None)
+    return [line for line in found if line.pop("event") == event]
+
+
+def command(config: TrainConfig, *more: str) -> list[str]:
+    """``streamasr train`` with the settings of ``config`` that have flags."""
+    settings = [
+        f"--{name.replace('_', '-')}={getattr(config, name)}"
+        for name in (
+            "width", "conv_layers", "gru_layers", "epochs", "decay_epochs", "warmup_updates",
+            "learning_rate", "batch_seconds", "processes", "network",
+        )
+    ]  # fmt: skip
+    manifest = str(config.manifests[0])
+    folders = [f"--out={config.folder}", f"--features={config.features}"]
+    program = ["-m", "streamasr", "train", manifest, "--dev", manifest]
+    return [sys.executable, *program, *folders, *settings, *more]
 
 
 def test_loss_falls_and_the_best_is_kept(config: TrainConfig) -> None:
     train(replace(config, epochs=6))
-    history = epochs(config.folder)
+    history = lines(config.folder, "epoch")
     losses = [value for each in history for name, value in each.items() if name.endswith("_loss")]
     assert losses[-1] < losses[0]
     checkpoint = load_checkpoint(config.folder / "best.safetensors")
     assert checkpoint.network.config.width == 16
     assert checkpoint.provenance["updates"] > 0
     assert str(config.folder) not in json.dumps(checkpoint.provenance)
+    assert "| 6 |" in (config.folder / "report.md").read_text()
+    assert (config.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(config: TrainConfig) -> None:
@@ -79,14 +105,46 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(config: TrainConfig) -> 
     stopped = replace(config, folder=config.folder.with_name("stopped"))
     train(replace(stopped, epochs=1))
     train(stopped)
-    assert epochs(stopped.folder) == epochs(config.folder)
+    assert lines(stopped.folder, "epoch") == lines(config.folder, "epoch")
+
+
+def first_update(folder: Path, program: subprocess.Popen[str]) -> None:
+    """Return when the run has saved and gone on from there."""
+    deadline = time.monotonic() + 90
+    while not (folder / "last.pt").exists() or len(lines(folder, "updates")) < 2:
+        assert program.poll() is None, program.stderr and program.stderr.read()
+        assert time.monotonic() < deadline, "no update in 90 s"
+        select.select([], [], [], 0.05)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_run_goes_on_with_the_same_next_loss(config: TrainConfig, processes: int) -> None:
+    config = replace(config, epochs=200, processes=processes, width=64)
+    every = ("--log-every=1", "--save-minutes=0")
+    with subprocess.Popen(command(config, *every), stderr=subprocess.PIPE, text=True) as program:
+        first_update(config.folder, program)
+        program.kill()
+    killed = lines(config.folder, "updates")
+    saved = torch.load(config.folder / "last.pt", weights_only=True)["counters"][2]
+    with subprocess.Popen(command(config, *every), stderr=subprocess.PIPE, text=True) as program:
+        first_update(config.folder, program)
+        while lines(config.folder, "updates")[-1]["update"] < killed[-1]["update"] + 2:
+            assert program.poll() is None
+            select.select([], [], [], 0.05)
+        program.send_signal(signal.SIGINT)
+        assert program.wait(60) == 130
+    resumed = lines(config.folder, "updates")[len(killed) :]
+    assert resumed[0]["update"] in (saved + 1, saved)
+    again = {line["update"]: line for line in resumed}
+    for line in killed:
+        assert again.get(line["update"], line) == line
 
 
 def test_two_processes_learn_what_one_does(config: TrainConfig) -> None:
     train(replace(config, epochs=1, dropout=0.0))
     shared = replace(config, folder=config.folder.with_name("shared"), processes=2, epochs=1)
     train(replace(shared, dropout=0.0))
-    alone, together = epochs(config.folder)[0], epochs(shared.folder)[0]
+    alone, together = lines(config.folder, "epoch")[0], lines(shared.folder, "epoch")[0]
     assert together.keys() == alone.keys()
     for name in (name for name in alone if name.endswith("_loss")):
         assert together[name] == pytest.approx(alone[name], rel=0.02)
@@ -99,6 +157,69 @@ def test_a_clip_that_cannot_be_read_is_named_and_skipped(config: TrainConfig) ->
     assert len(store.utterances) == 5 * len(SPEEDS)
     assert len(store.skipped) == 1
     assert "2.flac" in store.skipped[0]
+
+
+def test_what_is_skipped_is_named_and_counted(
+    config: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = config.manifests[0]
+    (manifest.parent / "2.flac").write_text("this is no audio")
+    with manifest.open("a") as file:
+        file.write("one field\n")
+    train(replace(config, epochs=1))
+    shown = capsys.readouterr().err
+    assert "2.flac" in shown
+    assert f"{manifest.name}:8: has 1 fields" in shown
+    assert "skipped: 4 lines or recordings in all" in shown  # two each, in training and in dev
+
+
+def test_a_full_disk_is_one_clear_error(config: TrainConfig) -> None:
+    """The biggest file that the program may write is smaller than a save."""
+    limit = 400_000
+    program = subprocess.run(
+        command(replace(config, width=128)),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert program.returncode == 2
+    error = [line for line in program.stderr.splitlines() if line.startswith("streamasr:")]
+    assert len(error) == 1
+    assert "File too large" in error[0]
+    assert "Traceback" not in program.stderr
+
+
+def test_a_run_that_gets_no_better_stops_early(config: TrainConfig) -> None:
+    train(replace(config, epochs=50, learning_rate=0.0, patience=2))
+    assert len(lines(config.folder, "epoch")) <= 4
+    assert lines(config.folder, "early stop")
+
+
+def test_fine_tuning_starts_from_what_is_shipped(config: TrainConfig) -> None:
+    train(replace(config, init=Path("shipped"), epochs=1, learning_rate=0.0))
+    weights = load_checkpoint(config.folder / "best.safetensors").network.state_dict()
+    shipped_weights = load_checkpoint(shipped("checkpoints", "english.safetensors"))
+    for name, value in shipped_weights.network.state_dict().items():
+        torch.testing.assert_close(weights[name], value, atol=1e-3, rtol=1e-3)
+
+
+def test_a_save_of_another_network_is_not_taken_up(config: TrainConfig) -> None:
+    train(replace(config, epochs=1))
+    with pytest.raises(ConfigError, match=r"last.pt cannot be taken up .* another --out"):
+        train(replace(config, width=24))
+
+
+def test_torchrun_shares_the_batches_among_its_processes(config: TrainConfig) -> None:
+    program = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    _, *rest = command(replace(config, epochs=1))
+    subprocess.run([sys.executable, *program, *rest], timeout=110, check=True, capture_output=True)
+    alone = replace(config, folder=config.folder.with_name("alone"), epochs=1)
+    train(alone)
+    ours, theirs = lines(alone.folder, "epoch")[0], lines(config.folder, "epoch")[0]
+    assert theirs["hours"] == ours["hours"]
+    for name in (name for name in ours if name.endswith("_loss")):
+        assert theirs[name] == pytest.approx(ours[name], rel=0.02)
 
 
 def test_features_are_computed_once(config: TrainConfig) -> None:
@@ -116,7 +237,7 @@ def test_features_are_computed_once(config: TrainConfig) -> None:
         ("", "header"),
         ("path\ttext\n", "header"),
         ("\t".join(COLUMNS) + "\n", "no usable line"),
-        ("\t".join(COLUMNS) + "\na.wav\t1.0\ts\tcafé\n", "é"),
+        ("\t".join(COLUMNS) + "\na.wav\t1.0\ts\tcafé\n", "bad.tsv:2: text has é; write it"),
         ("\t".join(COLUMNS) + "\na.wav\t1.0\ts\n", "3 fields"),
     ],
 )

@@ -13,8 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class TrainingLog:
     """A progress bar for people and a file of JSON lines for everything else."""
 
-    def __init__(self, path: Path, *, shown: bool) -> None:
+    def __init__(self, path: Path, every: int, *, shown: bool) -> None:
+        """A line after every ``every`` updates, counted from the run's beginning."""
         self._path = path
+        self._every = every
         self._shown = shown
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -32,19 +34,21 @@ class TrainingLog:
     def epoch(self, epoch: int, batches: int, index: int) -> None:
         self.progress.reset(self._task, total=batches, completed=index, epoch=epoch + 1, note="")
 
-    def update(self, **figures: float) -> None:
+    def update(self, number: int, **figures: float) -> None:
+        """Note the figures of update ``number``, which counts from 1."""
         if not self._shown:
             return
         self._recent.append(figures)
-        note = " ".join(f"{k} {figures[k]:.3f}" for k in ("phone_loss", "character_loss", "norm"))
+        note = " ".join(f"{k} {v:.3f}" for k, v in figures.items() if k.endswith("_loss"))
         self.progress.update(self._task, advance=1, note=note)
-        if len(self._recent) == 25:
+        if number % self._every == 0:
             mean = {k: float(np.mean([row[k] for row in self._recent])) for k in figures}
             speed = sum(row["hours"] for row in self._recent) / (time.monotonic() - self._since)
             self._since = time.monotonic()
             self._recent.clear()
             self.line(
                 event="updates",
+                update=number,
                 audio_hours_per_hour=round(speed * 3600),
                 **{k: float(f"{v:.4g}") for k, v in mean.items() if k != "hours"},
             )

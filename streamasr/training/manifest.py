@@ -38,9 +38,11 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read ``path``; lines that cannot be used are named in ``skipped``.
+    """Read ``path``; lines that cannot be read are named in ``skipped``.
 
-    Raises ConfigError where the file is missing, has another header or no usable line.
+    Raises ConfigError where the file is missing, has another header or no usable line, and
+    for a text with characters that the network cannot write: leaving such lines out would
+    train on less than was meant.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -54,6 +56,8 @@ def read_manifest(path: Path) -> Manifest:
     for number, line in enumerate(lines[1:], start=2):
         try:
             recordings.append(_recording(path.resolve().parent, line))
+        except ConfigError as error:
+            raise ConfigError(f"{path}:{number}: {error}") from None
         except ValueError as error:
             skipped.append(f"{path}:{number}: {error}")
     if not recordings:
@@ -71,7 +75,9 @@ def _recording(folder: Path, line: str) -> Recording:
     text = " ".join(text.lower().split())
     strange = sorted(set(text) - _LETTERS)
     if strange:
-        raise ValueError(f"text has {strange}; spell it in letters, apostrophes and spaces")
+        raise ConfigError(
+            f"text has {' '.join(strange)}; write it in letters a-z, apostrophes and spaces"
+        )
     if not text:
         raise ValueError("text is empty")
     return Recording(folder / name, float(duration), speaker, text)

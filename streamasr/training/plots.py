@@ -3,7 +3,7 @@
 The log has one JSON object a line (``training/log.py``)::
 
     {"event": "start", "update": 0}                  where the run began or was taken up again
-    {"event": "updates", "phone_loss": 1.07, ...}    means over UPDATES_A_LINE updates
+    {"event": "updates", "update": 25, "phone_loss": 1.07, ...}    means since the last such line
     {"event": "epoch", "epoch": 1, "update": 230, "hours": 8.4, "<corpus>_loss": ...}
 
 Figures that the log lacks are left out; so is a line that is not a whole JSON object, as a
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-UPDATES_A_LINE = 25
 EXAMPLES_A_SECTION = 5
 ERROR_SUFFIXES = ("_phone_error", "_wer", "_cer")
 LINE_STYLES = ("solid", "dashed", "dotted")  # one for each suffix
@@ -81,9 +80,9 @@ def read_history(log: Path) -> History:
             update = figures.get("update", update)
             updates = [row for row in updates if row["update"] <= update]
             epochs = [row for row in epochs if row["update"] <= update]
-        elif event == "updates":
-            update = figures.get("update", update + UPDATES_A_LINE)
-            updates.append({**figures, "update": update})
+        elif event == "updates" and "update" in figures:
+            update = figures["update"]
+            updates.append(figures)
         elif event == "epoch":
             epochs.append(figures | {"update": figures.get("update", update)})
     return History(tuple(updates), tuple(epochs))

@@ -1,152 +1,146 @@
-"""Train the acoustic network: CTC on both heads, in bf16 on a CPU.
+"""The training loop: any task of ``task.py``, in bf16 on CPUs or GPUs, until told to stop.
 
-Several processes (``--processes``, one thread each) share every batch and add up their
-gradients, which on a CPU is faster than one process with several threads and gives the
-gradient of the whole batch. State is saved every few minutes and at every epoch's end;
-the same command takes up where the last save was. The shipped weights are an
-exponential moving average (Polyak and Juditsky, 1992) of the trained ones.
+Several processes share every batch and add up their gradients; on a CPU two processes of one
+thread each are faster than one of two threads, and give the gradient of the whole batch.
+State is saved every few minutes, at every epoch's end and on SIGINT or SIGTERM; the same
+command takes up where the last save was, with the same batches. Hidden matrices are trained
+by Muon, everything else by AdamW. The weights that are scored and kept are an exponential
+moving average (Polyak and Juditsky, 1992) of the trained ones.
 """
 
 import math
-import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed
-from rapidfuzz.distance import Levenshtein
-from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
-from torch.nn.functional import ctc_loss
+from rich.console import Console
+from safetensors import SafetensorError
+from torch import nn
 
-from streamasr.acoustic.checkpoint import Checkpoint
-from streamasr.acoustic.gru import GruCtc, NetworkConfig, Output, parameter_count
+from streamasr.acoustic.gru import parameter_count
 from streamasr.config import FeatureConfig
-from streamasr.decoder.alphabet import CHARACTER_ALPHABET, PHONE_ALPHABET
-from streamasr.decoder.lexicon import Lexicon
-from streamasr.decoder.pronounce import pronounce
 from streamasr.errors import ConfigError
 from streamasr.frontend.logmel import silence_frame
 from streamasr.recognizer import shipped
 from streamasr.training.augment import AugmentConfig
-from streamasr.training.batches import Batch, Source, TrainingBatches, make_batch, phone_target
-from streamasr.training.features import FeatureStore, open_features
+from streamasr.training.baselines import (
+    SHAPES,
+    WORD_CLASSIFIER,
+    TranscriberTask,
+    WordClassifierTask,
+)
+from streamasr.training.batches import TrainingBatches, frame_statistics
+from streamasr.training.data import Pronunciations, TrainingData, corpus_name, open_data
+from streamasr.training.features import Utterance
 from streamasr.training.log import TrainingLog
-from streamasr.training.manifest import Manifest, Recording, read_manifest
-from streamasr.training.options import TrainConfig
+from streamasr.training.optimizer import Muon
+from streamasr.training.options import STREAMING, TrainConfig
+from streamasr.training.plots import new_figure, write_report
+from streamasr.training.processes import (
+    Group,
+    LocalGroup,
+    StopRequest,
+    is_launched,
+    launched_group,
+)
+from streamasr.training.task import StreamingTask, Task
 
 
 def train(config: TrainConfig) -> None:
     """Run or take up ``config``; the best weights so far are ``folder/best.safetensors``.
 
-    Raises ConfigError for manifests, lexicon or folders that cannot be used.
+    Raises ConfigError for manifests, lexicon, folders or a disk that cannot be used, and
+    KeyboardInterrupt after the save that follows SIGINT or SIGTERM.
     """
-    config.folder.mkdir(parents=True, exist_ok=True)
-    _prepare(config)
-    if config.processes == 1:
-        _worker(0, config)
-    else:
-        _rendezvous(config).unlink(missing_ok=True)
-        spawn(_worker, (config,), nprocs=config.processes)  # type: ignore[no-untyped-call]
+    try:
+        config.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{config.folder} cannot be made: {error}") from None
+    if is_launched():
+        _work(launched_group(), config, None)
+        return
+    if config.init == Path("shipped"):
+        config = replace(config, init=shipped("checkpoints", "english.safetensors"))
+    new_figure(1, 1)  # raises here, not after the first epoch, where matplotlib is missing
+    data = open_data(config, _features(config))
+    _report_skipped(data)
+    LocalGroup(config.processes, config.folder / "rendezvous", _work).run(config, data.added)
 
 
-@dataclass(frozen=True)
-class _Data:
-    sources: tuple[Source, ...]
-    dev: tuple[tuple[str, FeatureStore], ...]
-    noise: FeatureStore | None
-    lexicon: Lexicon
+def _features(config: TrainConfig) -> FeatureConfig:
+    shape = SHAPES.get(config.network)
+    return FeatureConfig() if shape is None else FeatureConfig(mels=shape.mels)
 
 
-def _prepare(config: TrainConfig) -> _Data:
-    """Features and pronunciations, computed by the first process that needs them."""
-    features = FeatureConfig()
-    sources = []
-    for path, share in zip(config.manifests, config.shares, strict=True):
-        store = open_features([read_manifest(path)], features, config.features)
-        sources.append(Source(store, share))
-    dev = tuple(
-        (
-            path.parent.name,
-            open_features([read_manifest(path)], features, config.features, speeds=(1.0,)),
-        )
-        for path in config.dev_manifests
-    )
-    noise = None
-    if config.noise is not None:
-        files = sorted(
-            path for path in config.noise.rglob("*") if path.suffix in {".opus", ".wav", ".flac"}
-        )
-        if not files:
-            raise ConfigError(f"no .opus, .wav or .flac file of noise below {config.noise}")
-        recordings = tuple(Recording(path, 0.0, "noise", "") for path in files)
-        noise = open_features(
-            [Manifest(config.noise, recordings, ())], features, config.features, speeds=(1.0,)
-        )
-    lexicon = Lexicon.load(config.lexicon or shipped("lm", "lexicon.txt.xz"))
-    stores = [source.store for source in sources] + [store for _, store in dev]
-    words = {word for store in stores for u in store.utterances for word in u.text.split()}
-    missing = sorted(words - set(lexicon.pronunciations))
-    lexicon = Lexicon({**lexicon.pronunciations, **pronounce(missing)})
-    return _Data(tuple(sources), dev, noise, lexicon)
+def _task(config: TrainConfig, data: TrainingData, *, scores: bool) -> Task:
+    if config.network == STREAMING:
+        return StreamingTask(config, data, scores=scores)
+    if config.network == WORD_CLASSIFIER:
+        return WordClassifierTask(config, data)
+    return TranscriberTask(config, data)
 
 
-def _statistics(sources: tuple[Source, ...]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation ``(mels,)`` over a sample of every source's frames."""
-    rows = np.concatenate(
-        [
-            np.asarray(
-                source.store.frames[:: max(1, len(source.store.frames) // 100_000)], np.float32
-            )
-            for source in sources
-        ]
-    )
-    return torch.from_numpy(rows.mean(0)), torch.from_numpy(rows.std(0) + 1e-3)
+def _report_skipped(data: TrainingData) -> None:
+    console = Console(stderr=True)
+    for reason in data.skipped:
+        console.print(f"skipped: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if data.skipped:
+        console.print(f"skipped: {len(data.skipped)} lines or recordings in all")
 
 
 class _Run:
     """The network in training, its average, and everything a save must hold."""
 
-    def __init__(self, config: TrainConfig, data: _Data) -> None:
-        torch.manual_seed(config.seed)
-        shape = NetworkConfig(
-            width=config.width, conv_layers=config.conv_layers, gru_layers=config.gru_layers
-        )
-        features = FeatureConfig()
-        network = GruCtc(shape, dropout=config.dropout)
-        network.mean, network.deviation = _statistics(data.sources)
-        network.silence = torch.from_numpy(silence_frame(features))
-        self.network = network
-        self.average = {name: value.clone() for name, value in network.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=config.weight_decay
-        )
+    def __init__(self, config: TrainConfig, task: Task, group: Group) -> None:
+        self.network = task.network.to(group.device)
+        self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
+        heads = {parameter for head in task.heads for parameter in head.parameters()}
+        matrices = [p for p in self.network.parameters() if p.dim() > 1 and p not in heads]
+        others = [p for p in self.network.parameters() if p.dim() == 1 or p in heads]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(others, lr=0.0, betas=(0.9, 0.98), weight_decay=config.weight_decay),
+            Muon(matrices, weight_decay=config.weight_decay, group=group),
+        ]
         self.epoch, self.index, self.update = 0, 0, 0
         self.audio_hours = 0.0
         self.best = math.inf
         self.history: list[dict[str, Any]] = []
 
     def save(self, path: Path) -> None:
+        """Write ``path`` in one go. Raises ConfigError where the disk does not take it."""
         state = {
             "network": self.network.state_dict(),
             "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "counters": (self.epoch, self.index, self.update, self.audio_hours, self.best),
             "history": self.history,
         }
         partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(path)
+        try:
+            torch.save(state, partial)
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise _disk_error(path, error) from None
 
-    def load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state["network"])
+    def load(self, path: Path, device: torch.device) -> None:
+        """Raises ConfigError where ``path`` is damaged or of another network."""
+        try:
+            state = torch.load(path, weights_only=True, map_location=device)
+            self.network.load_state_dict(state["network"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"{path} cannot be taken up ({reason}); use the settings it was begun with, or"
+                " another --out"
+            ) from None
         self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.index, self.update, self.audio_hours, self.best = state["counters"]
         self.history = state["history"]
 
@@ -154,13 +148,14 @@ class _Run:
         """Move the average towards the network; faster at first, when both are far off."""
         keep = min(decay, (1 + self.update) / (10 + self.update))
         for name, value in self.network.state_dict().items():
-            self.average[name].lerp_(value, 1 - keep)
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - keep)
+            else:  # a count
+                self.average[name].copy_(value)
 
-    def averaged(self) -> GruCtc:
-        """A network in evaluation mode that holds the averaged weights."""
-        network = GruCtc(self.network.config)
-        network.load_state_dict(self.average)
-        return network.eval()
+
+def _disk_error(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{path} cannot be written: {error}; make room, then run the same command")
 
 
 def learning_rate(config: TrainConfig, update: int, epoch: float) -> float:
@@ -170,214 +165,169 @@ def learning_rate(config: TrainConfig, update: int, epoch: float) -> float:
     return config.learning_rate * warmup * max(left, 0.01)
 
 
-def losses(output: Output, batch: Batch, network: GruCtc) -> tuple[Tensor, Tensor]:
-    """The CTC losses (natural log, summed over the batch) of the phone and character heads."""
-    steps = -(-batch.frame_counts // network.config.subsampling)
-    return tuple(  # type: ignore[return-value]
-        ctc_loss(head.transpose(0, 1), targets, steps, counts, reduction="sum", zero_infinity=True)
-        for head, targets, counts in (
-            (output.phones, batch.phones, batch.phone_counts),
-            (output.characters, batch.characters, batch.character_counts),
-        )
-    )
-
-
-def _rendezvous(config: TrainConfig) -> Path:
-    """The file through which the processes of a run find each other; no port to collide on."""
-    return config.folder / "rendezvous"
-
-
-def _worker(rank: int, config: TrainConfig) -> None:
-    torch.set_num_threads(1 if config.processes > 1 else os.cpu_count() or 1)
-    if config.processes > 1:
-        torch.distributed.init_process_group(
-            "gloo",
-            init_method=f"file://{_rendezvous(config).absolute()}",
-            rank=rank,
-            world_size=config.processes,
-        )
-    data = _prepare(config)
-    run = _Run(config, data)
+def _work(group: Group, config: TrainConfig, added: Pronunciations | None) -> None:
+    """What every process of the run does; rank 0 also shows, scores and saves."""
+    first = group.rank == 0
+    if added is None and not first:
+        group.wait()  # until rank 0 has computed the features
+    data = open_data(config, _features(config), added)
+    if added is None and first:
+        _report_skipped(data)
+        group.wait()
+    torch.manual_seed(config.seed)
+    task = _task(config, data, scores=first)
+    run = _Run(config, task, group)
     last = config.folder / "last.pt"
     if last.exists():
-        run.load(last)
-    network = run.network
-    silence = network.silence.numpy()
+        run.load(last, group.device)
     batches = TrainingBatches(
         data.sources,
         data.lexicon,
-        silence,
-        network.mean.numpy(),
+        silence_frame(_features(config)),
+        frame_statistics(data.sources)[0].numpy(),
         data.noise,
         augmentation=AugmentConfig(),
         batch_frames=round(config.batch_seconds * 100),
         batch_utterances=config.batch_utterances,
         seed=config.seed,
+        short_first=config.init is None,
     )
-    log = TrainingLog(config.folder / "log.jsonl", shown=rank == 0)
-    if rank == 0:
-        log.line(event="start", parameters=parameter_count(network), update=run.update)
+    log = TrainingLog(config.folder / "log.jsonl", config.log_every, shown=first)
+    if first:
+        parameters = parameter_count(run.network)
+        log.line(event="start", network=config.network, parameters=parameters, update=run.update)
+    with StopRequest() as stop, log.progress:
+        _loop(group, config, task, run, batches, log, stop)
+    if stop.made:
+        raise KeyboardInterrupt
+
+
+def _loop(
+    group: Group,
+    config: TrainConfig,
+    task: Task,
+    run: _Run,
+    batches: TrainingBatches,
+    log: TrainingLog,
+    stop: StopRequest,
+) -> None:
+    last = config.folder / "last.pt"
     saved = time.monotonic()
-    with log.progress:
-        while run.epoch < config.epochs:
-            epoch = batches.epoch(run.epoch)
-            log.epoch(run.epoch, len(epoch), run.index)
-            while run.index < len(epoch):
-                figures = _update(run, batches, epoch, config, data.lexicon, rank)
-                run.index += 1
-                run.update += 1
-                run.follow(config.average_decay)
-                log.update(**figures)
-                if rank == 0 and time.monotonic() - saved > 60 * config.save_minutes:
-                    run.save(last)
-                    saved = time.monotonic()
-            run.epoch, run.index = run.epoch + 1, 0
-            if rank == 0:
-                figures = _evaluate(run.averaged(), data, silence)
-                run.history.append({"epoch": run.epoch, "update": run.update, **figures})
-                log.line(
-                    event="epoch",
-                    epoch=run.epoch,
-                    update=run.update,
-                    hours=round(run.audio_hours, 1),
-                    **figures,
-                )
-                score = float(np.mean([v for k, v in figures.items() if k.endswith("phone_error")]))
-                if score < run.best:
-                    run.best = score
-                    _checkpoint(run, config, figures).save(config.folder / "best.safetensors")
+    while run.epoch < config.epochs:
+        epoch = batches.epoch(run.epoch)
+        log.epoch(run.epoch, len(epoch), run.index)
+        while run.index < len(epoch):
+            figures, stopped = _update(group, config, task, run, batches, epoch, stop)
+            run.index += 1
+            run.update += 1
+            run.follow(config.average_decay)
+            log.update(run.update, **figures)
+            due = time.monotonic() - saved > 60 * config.save_minutes
+            if group.rank == 0 and (due or stopped):
                 run.save(last)
                 saved = time.monotonic()
-            if config.processes > 1:
-                torch.distributed.barrier()
+            if stopped:
+                stop.made = True
+                return
+        run.epoch, run.index = run.epoch + 1, 0
+        over = False
+        if group.rank == 0:
+            _end_epoch(config, task, run, log)
+            run.save(last)
+            saved = time.monotonic()
+            over = _out_of_patience(run.history, config.patience)
+        over = bool(group.add_up(torch.tensor([float(over)], device=group.device)))
+        if over:
+            log.line(event="early stop", epoch=run.epoch, best=run.best)
+            return
+
+
+def _out_of_patience(history: Sequence[Mapping[str, Any]], patience: int) -> bool:
+    """Whether the last ``patience`` epochs were all no better than one before; never if 0."""
+    scores = [epoch["score"] for epoch in history]
+    return 0 < patience < len(scores) and min(scores[-patience:]) >= min(scores[:-patience])
 
 
 def _update(
+    group: Group,
+    config: TrainConfig,
+    task: Task,
     run: _Run,
     batches: TrainingBatches,
-    epoch: list[list[Any]],
-    config: TrainConfig,
-    lexicon: Lexicon,
-    rank: int,
-) -> dict[str, float]:
-    """One step of the optimizer over this process' share of batch ``run.index``."""
+    epoch: list[list[tuple[int, Utterance]]],
+    stop: StopRequest,
+) -> tuple[dict[str, float], bool]:
+    """One step of the optimizers over this process' share of batch ``run.index``: figures a
+    label, and whether some process was asked to stop."""
     pairs = epoch[run.index]
-    network = run.network.train()
     position = run.epoch + run.index / len(epoch)
     rate = learning_rate(config, run.update, position)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    torch.manual_seed(hash((config.seed, run.update, rank)))
-    tokens = sum(len(phone_target(u.text, lexicon)) for _, u in pairs)
-    totals = torch.zeros(3)
-    run.optimizer.zero_grad(set_to_none=False)
-    if rank < len(pairs):
-        batch = batches.load(
-            pairs,
-            run.epoch,
-            run.index,
-            rank=rank,
-            processes=config.processes,
-            masks=run.epoch > 0,
+    for optimizer in run.optimizers:
+        for settings in optimizer.param_groups:
+            settings["lr"] = rate
+    torch.manual_seed(hash((config.seed, run.update, group.rank)))
+    labels = task.labels(utterance for _, utterance in pairs)
+    run.network.train()
+    run.network.zero_grad(set_to_none=False)
+    totals = dict.fromkeys(task.figures, 0.0)
+    frames = 0
+    if group.rank < len(pairs):
+        batch = batches.load(pairs, run.epoch, run.index, rank=group.rank, processes=group.size).to(
+            group.device
         )
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            output = network(batch.frames)
-        phone_loss, character_loss = losses(output, batch, network)
-        loss = config.phone_share * phone_loss + (1 - config.phone_share) * character_loss
-        (loss / tokens).backward()  # type: ignore[no-untyped-call]
-        totals = torch.tensor(
-            [phone_loss.item(), character_loss.item(), float(batch.frame_counts.sum())]
-        )
+        loss, totals = task.loss(batch)
+        (loss / labels).backward()  # type: ignore[no-untyped-call]
+        frames = int(batch.frame_counts.sum())
     gradients = [
-        p.grad if p.grad is not None else torch.zeros_like(p) for p in network.parameters()
+        p.grad if p.grad is not None else torch.zeros_like(p) for p in run.network.parameters()
     ]
-    if config.processes > 1:
-        flat = torch.cat([totals, *(g.flatten() for g in gradients)])
-        torch.distributed.all_reduce(flat)
-        totals, rest = flat[:3], flat[3:]
-        for parameter, gradient in zip(
-            network.parameters(), torch.split(rest, [g.numel() for g in gradients]), strict=True
-        ):
-            parameter.grad = gradient.view_as(parameter)
-    norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm))
+    shared = [*totals.values(), float(frames), float(stop.made)]
+    flat = torch.cat([torch.tensor(shared, device=group.device), *(g.flatten() for g in gradients)])
+    group.add_up(flat)
+    *sums, frames_sum, stops = flat[: len(shared)].tolist()
+    parts = torch.split(flat[len(shared) :], [g.numel() for g in gradients])
+    for parameter, gradient in zip(run.network.parameters(), parts, strict=True):
+        parameter.grad = gradient.view_as(parameter)
+    norm = float(nn.utils.clip_grad_norm_(run.network.parameters(), config.clip_norm))
     if math.isfinite(norm):
-        run.optimizer.step()
-    hours = float(totals[2]) / 360_000
+        for optimizer in run.optimizers:
+            optimizer.step()
+    hours = frames_sum / 360_000
     run.audio_hours += hours
-    return {
-        "phone_loss": float(totals[0]) / tokens,
-        "character_loss": float(totals[1]) / tokens,
-        "norm": norm,
-        "rate": rate,
-        "hours": hours,
+    figures = {name: total / labels for name, total in zip(task.figures, sums, strict=True)}
+    return {**figures, "norm": norm, "rate": rate, "hours": hours}, stops > 0
+
+
+def _end_epoch(config: TrainConfig, task: Task, run: _Run, log: TrainingLog) -> None:
+    """Score the averaged weights, keep them if they are the best, and write the report."""
+    figures, examples = task.score(run.average)
+    epoch = {"epoch": run.epoch, "update": run.update, "hours": round(run.audio_hours, 1)}
+    run.history.append({**epoch, **figures})
+    log.line(event="epoch", **epoch, **figures)
+    if figures["score"] < run.best:
+        run.best = figures["score"]
+        best = config.folder / "best.safetensors"
+        try:
+            task.save(best, run.average, _provenance(run, config), figures)
+        except (OSError, SafetensorError) as error:
+            raise _disk_error(best, error) from None
+    write_report(config.folder, _provenance(run, config)["settings"], examples)
+
+
+def _provenance(run: _Run, config: TrainConfig) -> dict[str, Any]:
+    """What a checkpoint says of how it was made; no path of the machine."""
+    settings = {
+        key: value for key, value in asdict(config).items() if not isinstance(value, Path | tuple)
     }
-
-
-@torch.no_grad()
-def _evaluate(network: GruCtc, data: _Data, silence: np.ndarray[Any, Any]) -> dict[str, float]:
-    """Loss a phone and greedy phone error rate on up to 150 utterances of each dev corpus."""
-    figures = {}
-    for name, store in data.dev:
-        utterances = sorted(store.utterances, key=lambda u: u.frames)
-        utterances = utterances[:: max(1, len(utterances) // 150)]
-        loss, errors, phones = 0.0, 0, 0
-        for first in range(0, len(utterances), 16):
-            part = utterances[first : first + 16]
-            batch = make_batch(
-                [np.asarray(store.of(u), np.float32) for u in part],
-                [u.text for u in part],
-                data.lexicon,
-                silence,
-            )
-            output = network(batch.frames)
-            loss += losses(output, batch, network)[0].item()
-            for row, count, u in zip(
-                output.phones.argmax(-1), batch.frame_counts, part, strict=True
-            ):
-                heard = PHONE_ALPHABET.collapse(row[: network.steps(int(count))].tolist())
-                said = [
-                    PHONE_ALPHABET.labels[token] for token in phone_target(u.text, data.lexicon)
-                ]
-                errors += Levenshtein.distance(heard, said)
-                phones += len(said)
-        figures[f"{name}_loss"] = round(loss / phones, 4)
-        figures[f"{name}_phone_error"] = round(errors / phones, 4)
-    return figures
-
-
-def _checkpoint(run: _Run, config: TrainConfig, figures: dict[str, float]) -> Checkpoint:
-    provenance = {
+    return {
         "manifests": {
-            f"{path.parent.name}/{path.name}": share
+            f"{corpus_name(path)}/{path.name}": share
             for path, share in zip(config.manifests, config.shares, strict=True)
         },
         "noise": config.noise.name if config.noise else None,
         "epochs": run.epoch,
         "updates": run.update,
         "audio_hours": round(run.audio_hours, 1),
-        "settings": {
-            key: value
-            for key, value in asdict(config).items()
-            if not isinstance(value, Path | tuple)
-        },
+        "settings": settings,
         "date": date.today().isoformat(),
     }
-    return Checkpoint(
-        network=run.averaged(),
-        features=FeatureConfig(),
-        phone_labels=PHONE_ALPHABET.labels,
-        character_labels=CHARACTER_ALPHABET.labels,
-        name=f"streamasr-en-{config.width}x{config.gru_layers}",
-        provenance=provenance,
-        figures=figures,
-    )
-
-
-if __name__ == "__main__":
-    import argparse
-
-    from streamasr.training.options import add_arguments, train_config
-
-    parser = argparse.ArgumentParser(prog="streamasr train")
-    add_arguments(parser)
-    train(train_config(parser.parse_args()))

@@ -1,0 +1,332 @@
+"""The networks of the usual speech recognition tutorials, to compare with.
+
+Each is kept in the shape its tutorial gives it (two-dimensional convolutions over the
+spectrogram, then recurrence, one softmax over characters; or a classifier of one-second
+clips), made small enough for a CPU, and trained by the same loop on the same batches:
+``streamasr train --network cnn-bigru …``. What comes out is scored by ``streamasr evaluate
+--checkpoint FILE``. None is used by the daemon.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import ctc_loss, nll_loss
+
+from streamasr.decoder.alphabet import CHARACTER_ALPHABET
+from streamasr.errors import CheckpointError, ConfigError
+from streamasr.training.batches import Batch, frame_statistics
+from streamasr.training.data import TrainingData
+from streamasr.training.dev_scores import dev_part
+from streamasr.training.error_rate import ErrorRate
+from streamasr.training.features import Utterance
+from streamasr.training.options import TrainConfig
+from streamasr.training.plots import Example
+from streamasr.training.task import Task
+
+FORMAT = "streamasr baseline 1"
+_CHANNELS = 32
+_HIDDEN = 256
+_CHARACTERS = len(CHARACTER_ALPHABET.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a tutorial's network is made of. Convolutions are 3x3 with ``_CHANNELS`` channels,
+    the first one with stride 2 in time and frequency; ``residual_blocks`` follow them."""
+
+    mels: int = 80
+    convolutions: int = 0
+    residual_blocks: int = 0
+    cell: str = "gru"
+    layers: int = 3
+    bidirectional: bool = True
+
+
+SHAPES: dict[str, Shape] = {
+    "cnn-lstm": Shape(convolutions=2, cell="lstm", layers=2, bidirectional=False),
+    "cnn-bigru": Shape(convolutions=2),
+    "cnn-resnet-bigru": Shape(convolutions=1, residual_blocks=3),
+    "bigru-128": Shape(mels=128),
+}
+"""The tutorials' transcribers: 29 outputs each, the character alphabet with its blank."""
+
+WORD_CLASSIFIER = "conv1d-words"
+"""The tutorials' classifier: Conv1D over the frames of one second, one output a word."""
+
+
+class Transcriber(nn.Module):
+    """Spectrogram to log-probabilities of characters; ``(B, T, mels)`` to ``(B, steps, 29)``.
+
+    Whole recordings only, even without backward recurrence: the convolutions look ahead.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.register_buffer("mean", torch.zeros(shape.mels))
+        self.register_buffer("deviation", torch.ones(shape.mels))
+        self.subsampling = 2 if shape.convolutions else 1
+        layers: list[nn.Module] = []
+        for number in range(shape.convolutions):
+            stride = 2 if number == 0 else 1
+            channels = 1 if number == 0 else _CHANNELS
+            layers += [nn.Conv2d(channels, _CHANNELS, 3, stride, padding=1), nn.ReLU()]
+        layers += [_ResidualBlock() for _ in range(shape.residual_blocks)]
+        self.convolutions = nn.Sequential(*layers)
+        inputs = shape.mels
+        if shape.convolutions:
+            inputs = _CHANNELS * -(-shape.mels // 2)
+        self.project = nn.Linear(inputs, _HIDDEN)
+        cell = {"gru": nn.GRU, "lstm": nn.LSTM}[shape.cell]
+        self.recurrence = cell(
+            _HIDDEN,
+            _HIDDEN,
+            shape.layers,
+            batch_first=True,
+            bidirectional=shape.bidirectional,
+        )
+        self.head = nn.Linear(_HIDDEN * (2 if shape.bidirectional else 1), _CHARACTERS)
+
+    def steps(self, frames: int) -> int:
+        """How many steps ``frames`` frames give."""
+        return -(-frames // self.subsampling)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        x = (frames - self.mean) / self.deviation
+        if len(self.convolutions):
+            x = self.convolutions(x[:, None]).permute(0, 2, 1, 3).flatten(2)
+        x = torch.relu(self.project(x))
+        x, _ = self.recurrence(x)
+        log_probs: Tensor = self.head(x).float().log_softmax(-1)
+        return log_probs
+
+
+class _ResidualBlock(nn.Module):
+    """Two convolutions with batch normalisation around a shortcut (He et al., 2016)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.BatchNorm2d(_CHANNELS),
+            nn.ReLU(),
+            nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1),
+            nn.BatchNorm2d(_CHANNELS),
+            nn.ReLU(),
+            nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.layers(x)
+        return y
+
+
+CLIP_FRAMES = 100
+
+
+class WordClassifier(nn.Module):
+    """``(B, T, mels)`` to log-probabilities ``(B, words)``; only the first second is heard."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, words: Sequence[str], mels: int = 80) -> None:
+        super().__init__()
+        self.words = tuple(words)
+        self.register_buffer("mean", torch.zeros(mels))
+        self.register_buffer("deviation", torch.ones(mels))
+        widths = (mels, 64, 96, 128)
+        self.convolutions = nn.Sequential(
+            *(
+                layer
+                for before, after in pairwise(widths)
+                for layer in (nn.Conv1d(before, after, 5, padding=2), nn.ReLU(), nn.MaxPool1d(3))
+            ),
+        )
+        self.hidden = nn.Linear(widths[-1] * (CLIP_FRAMES // 27), 128)
+        self.head = nn.Linear(128, len(self.words))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        x = (frames - self.mean) / self.deviation
+        x = nn.functional.pad(x, (0, 0, 0, max(0, CLIP_FRAMES - x.shape[1])))[:, :CLIP_FRAMES]
+        x = self.convolutions(x.transpose(1, 2)).flatten(1)
+        log_probs: Tensor = self.head(torch.relu(self.hidden(x))).float().log_softmax(-1)
+        return log_probs
+
+    @torch.no_grad()
+    def word(self, frames: NDArray[np.float32]) -> str:
+        """The most probable word of a clip's ``frames`` ``(n, mels)``."""
+        return self.words[int(self(torch.from_numpy(frames)[None]).argmax())]
+
+
+@torch.no_grad()
+def log_probs_of(network: Transcriber, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``(steps, 29)`` of a whole recording's ``frames`` ``(n, mels)``."""
+    log_probs: NDArray[np.float32] = network(torch.from_numpy(frames)[None])[0].numpy()
+    return log_probs
+
+
+def greedy_text(log_probs: NDArray[np.float32]) -> str:
+    """The words of the most probable path."""
+    return " ".join("".join(CHARACTER_ALPHABET.collapse(log_probs.argmax(1).tolist())).split())
+
+
+class TranscriberTask(Task):
+    """CTC on characters; scored by its best path."""
+
+    figures = ("character_loss",)
+
+    def __init__(self, config: TrainConfig, data: TrainingData) -> None:
+        self._network = self.network = Transcriber(SHAPES[config.network])
+        self._network.mean, self._network.deviation = frame_statistics(data.sources)
+        self.heads = (self._network.head,)
+        self._name = config.network
+        self._data = data
+
+    def labels(self, utterances: Iterable[Utterance]) -> int:
+        return sum(len(utterance.text) for utterance in utterances)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        with torch.autocast(batch.frames.device.type, dtype=torch.bfloat16):
+            log_probs = self.network(batch.frames)
+        loss = ctc_loss(
+            log_probs.transpose(0, 1),
+            batch.characters,
+            -(-batch.frame_counts // self._network.subsampling),
+            batch.character_counts,
+            reduction="sum",
+            zero_infinity=True,
+        )
+        return loss, {"character_loss": loss.item()}
+
+    def score(self, average: dict[str, Tensor]) -> tuple[dict[str, float], list[Example]]:
+        network = Transcriber(self._network.shape)
+        network.load_state_dict(average)
+        network.eval()
+        figures: dict[str, float] = {}
+        examples = []
+        for corpus, store in self._data.dev:
+            word, character = ErrorRate(), ErrorRate()
+            for utterance in dev_part(store):
+                heard = greedy_text(
+                    log_probs_of(network, np.asarray(store.of(utterance), np.float32))
+                )
+                examples.append(Example(corpus, utterance.text, heard))
+                word.add(utterance.text.split(), heard.split())
+                character.add(utterance.text, heard)
+            figures |= {f"{corpus}_wer": word.rate, f"{corpus}_cer": character.rate}
+        # Characters fall long before whole words are right.
+        return {
+            **figures,
+            "score": fmean(v for k, v in figures.items() if k.endswith("_cer")),
+        }, examples
+
+    def save(
+        self,
+        path: Path,
+        average: dict[str, Tensor],
+        provenance: dict[str, Any],
+        figures: dict[str, float],
+    ) -> None:
+        about = {"network": self._name, "shape": asdict(self._network.shape)}
+        _save(path, average, {**about, "provenance": provenance, "figures": figures})
+
+
+class WordClassifierTask(Task):
+    """Cross-entropy over the words of the training manifests, each clip one word."""
+
+    figures = ("word_loss",)
+
+    def __init__(self, config: TrainConfig, data: TrainingData) -> None:
+        texts = {u.text for source in data.sources for u in source.store.utterances}
+        if len(texts) > _MOST_WORDS:
+            raise ConfigError(
+                f"{WORD_CLASSIFIER} tells at most {_MOST_WORDS} texts apart, the manifests have"
+                f" {len(texts)}: give it clips of single words"
+            )
+        self._network = self.network = WordClassifier(sorted(texts))
+        self._network.mean, self._network.deviation = frame_statistics(data.sources)
+        self.heads = (self._network.head,)
+        self._data = data
+
+    def labels(self, utterances: Iterable[Utterance]) -> int:
+        return sum(1 for _ in utterances)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        index = {word: number for number, word in enumerate(self._network.words)}
+        classes = torch.tensor([index[text] for text in batch.texts], device=batch.frames.device)
+        loss = nll_loss(self.network(batch.frames), classes, reduction="sum")
+        return loss, {"word_loss": loss.item()}
+
+    def score(self, average: dict[str, Tensor]) -> tuple[dict[str, float], list[Example]]:
+        network = WordClassifier(self._network.words)
+        network.load_state_dict(average)
+        network.eval()
+        wrong = {}
+        examples = []
+        for corpus, store in self._data.dev:
+            errors = ErrorRate()
+            for utterance in dev_part(store):
+                heard = network.word(np.asarray(store.of(utterance), np.float32))
+                examples.append(Example(corpus, utterance.text, heard))
+                errors.add([utterance.text], [heard])
+            wrong[f"{corpus}_error"] = errors.rate
+        return {**wrong, "score": fmean(wrong.values())}, examples
+
+    def save(
+        self,
+        path: Path,
+        average: dict[str, Tensor],
+        provenance: dict[str, Any],
+        figures: dict[str, float],
+    ) -> None:
+        about = {"network": WORD_CLASSIFIER, "words": self._network.words}
+        _save(path, average, {**about, "provenance": provenance, "figures": figures})
+
+
+_MOST_WORDS = 1000
+
+
+def _save(path: Path, weights: dict[str, Tensor], about: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+    save_file(tensors, partial, {FORMAT: json.dumps(about)})
+    partial.replace(path)
+
+
+def load_baseline(path: Path) -> Transcriber | WordClassifier | None:
+    """The network in ``path`` in evaluation mode; None where the file is no baseline.
+
+    Raises CheckpointError where it is one, but damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get(FORMAT, "null"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None  # whoever loads it as a checkpoint says what is wrong
+    if about is None:
+        return None
+    network: Transcriber | WordClassifier
+    try:
+        if about["network"] == WORD_CLASSIFIER:
+            network = WordClassifier(about["words"])
+        else:
+            network = Transcriber(Shape(**about["shape"]))
+        network.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"baseline {path} is damaged: {error}") from None
+    return network.eval()
