@@ -148,6 +148,13 @@ def add_evaluate(subcommands: Subcommands) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N recordings")
     parser.add_argument("--phrases", type=Path, metavar="FILE", help="hear nothing but these")
+    parser.add_argument("--noise", type=Path, metavar="DIR", help="mix in the noise of DIR")
+    parser.add_argument(
+        "--snr-db", type=float, default=10.0, metavar="DB", help="how far below (default: 10)"
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="each recording at once, without endpoints"
+    )
     parser.add_argument("--show", action="store_true", help="print what was said and heard")
     add_config_options(parser)
     parser.set_defaults(run=run_evaluate)
@@ -155,17 +162,11 @@ def add_evaluate(subcommands: Subcommands) -> None:
 
 def run_evaluate(parsed: argparse.Namespace) -> None:
     config, _ = config_from(parsed)
-    from streamasr.training.evaluate import evaluate_manifest
+    from streamasr.training.evaluate import EvaluateConfig, evaluate_manifest
 
-    figures = evaluate_manifest(
-        parsed.manifest,
-        config.model,
-        config.decoder,
-        config.endpoint,
-        limit=parsed.limit,
-        phrases=parsed.phrases,
-        show=parsed.show,
-    )
+    names = ("manifest", "limit", "phrases", "noise", "snr_db", "offline", "show")
+    asked = EvaluateConfig(**{name: getattr(parsed, name) for name in names})
+    figures = evaluate_manifest(asked, config.model, config.decoder, config.endpoint)
     print_figures(figures.as_json(), as_json=parsed.json)
 
 

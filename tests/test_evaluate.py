@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from streamasr.errors import ConfigError
 from streamasr.recognizer import Recognizer
-from streamasr.training.evaluate import evaluate, greedy_text, word_errors
+from streamasr.training.error_rate import ErrorRate
+from streamasr.training.evaluate import evaluate, offline_reader, streaming_reader
 from streamasr.training.manifest import COLUMNS, read_manifest
 
 SPEECH = Path(__file__).parents[2] / "shared" / "speech"
@@ -23,22 +25,54 @@ def manifest(tmp_path: Path, demo: np.ndarray) -> Path:
     return path
 
 
-def test_errors_are_counted_in_words() -> None:
-    assert word_errors(["a", "b", "c"], ["a", "x", "c", "d"]) == 2
-    assert word_errors([], []) == 0
+def test_errors_are_added_up_over_utterances() -> None:
+    words = ErrorRate()
+    assert words.rate == 0
+    words.add(["a", "b", "c"], ["a", "x", "c", "d"])
+    words.add(["a"], ["a"])
+    assert (words.edits, words.length, words.rate) == (2, 4, 0.5)
 
 
 def test_figures_of_the_bundled_sentence(recognizer: Recognizer, manifest: Path) -> None:
-    figures = evaluate(recognizer, read_manifest(manifest).recordings)
+    figures = evaluate(streaming_reader(recognizer), read_manifest(manifest).recordings)
     assert figures.utterances == 1
+    assert figures.skipped == 0
     assert figures.audio_seconds == 6.0
     assert figures.wer <= 0.3
     assert 0 <= figures.cer <= 1
     assert figures.rtf > 0
+    assert 0 < figures.latency_ms < 6000
+
+
+def test_what_cannot_be_decoded_is_named_and_counted(
+    recognizer: Recognizer, manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with manifest.open("a") as file:
+        file.write(f"broken.flac\t1.0\ts\thello\nfirst.flac\t6.0\trms\t{FIRST_SENTENCE}\n")
+    (manifest.parent / "broken.flac").write_text("no audio")
+    reader = streaming_reader(recognizer)
+    recordings = read_manifest(manifest).recordings
+    figures = evaluate(reader, recordings, skipped=["dev.tsv:9: has 1 fields, not 4"])
+    assert (figures.utterances, figures.skipped) == (2, 2)
+    named = capsys.readouterr().err
+    assert "broken.flac" in named
+    assert "dev.tsv:9" in named
+    with pytest.raises(ConfigError, match="none of the recordings"):
+        evaluate(reader, recordings[1:2])
+
+
+def test_offline_hears_what_streaming_hears(recognizer: Recognizer, demo: np.ndarray) -> None:
+    samples = demo[:96_000]
+    streaming = streaming_reader(recognizer)(samples)
+    offline = offline_reader(recognizer)(samples)
+    assert offline.text == streaming.text
+    assert offline.greedy == streaming.greedy
+    assert streaming.wait_seconds < streaming.compute_seconds
+    assert offline.wait_seconds == offline.compute_seconds
 
 
 def test_greedy_text_needs_no_lexicon(recognizer: Recognizer, demo: np.ndarray) -> None:
-    text = greedy_text(recognizer, demo[:80_000])
+    text = offline_reader(recognizer)(demo[:80_000]).greedy
     assert set(text) <= set("abcdefghijklmnopqrstuvwxyz' ")
     assert text == " ".join(text.split())
     assert text
@@ -73,5 +107,5 @@ def test_the_command_prints_one_json_object(manifest: Path, tmp_path: Path) -> N
 @pytest.mark.skipif(not SPEECH.exists(), reason="no ../shared/speech beside the project")
 def test_real_speakers_are_understood_better_than_not(recognizer: Recognizer) -> None:
     manifest = read_manifest(SPEECH / "librispeech" / "dev.tsv")
-    figures = evaluate(recognizer, manifest.recordings[::25])
+    figures = evaluate(streaming_reader(recognizer), manifest.recordings[::25])
     assert figures.wer < 0.6

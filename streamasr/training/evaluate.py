@@ -1,34 +1,65 @@
-"""Word and character error rates of a manifest, through the streaming path."""
+"""Word and character error rates of a manifest, through the streaming path or offline."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from rapidfuzz.distance import Levenshtein
+import torch
 from rich.console import Console
 from rich.progress import track
 
-from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
+from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, ModelConfig
 from streamasr.decoder.alphabet import CHARACTER_ALPHABET
-from streamasr.errors import ConfigError
+from streamasr.decoder.characters import CharacterSearch
+from streamasr.decoder.lexicon import Lexicon
+from streamasr.decoder.ngram import NgramModel
+from streamasr.errors import AudioFormatError, ConfigError
 from streamasr.events import Final
-from streamasr.recognizer import Recognizer
+from streamasr.frontend.logmel import LogMel
+from streamasr.recognizer import Recognizer, shipped
+from streamasr.training.baselines import (
+    Transcriber,
+    WordClassifier,
+    greedy_text,
+    load_baseline,
+    log_probs_of,
+)
+from streamasr.training.error_rate import ErrorRate
 from streamasr.training.manifest import Recording, Samples, read_manifest, read_samples
+from streamasr.training.noise import Noise
 
 PACKET_SECONDS = 0.1
+_SAMPLE_RATE_HZ = FeatureConfig().sample_rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was heard in a recording; ``greedy`` is the best path of the characters, with
+    neither lexicon nor language model. ``wait_seconds`` is the part of ``compute_seconds``
+    that came after the last sample."""
+
+    text: str
+    greedy: str
+    compute_seconds: float
+    wait_seconds: float
+
+
+Reader = Callable[[Samples], Reading]
+"""Makes a reading of a whole recording at 16 kHz."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What ``streamasr evaluate`` prints.
 
-    ``wer``, ``cer`` and ``accuracy`` (whole utterances right) are of the decoded text;
-    ``greedy_wer`` and ``greedy_cer`` of the character head's best path, with neither
-    lexicon nor language model. Rates are errors over the reference's length. ``rtf`` is
-    seconds of computing a second of audio, of the streaming path alone.
+    ``wer``, ``cer`` and ``accuracy`` (whole utterances right) are of the decoded text,
+    ``greedy_wer`` and ``greedy_cer`` of the characters' best path. Rates are errors over
+    the reference's length. ``rtf`` is seconds of computing a second of audio, greedy path
+    left out; ``latency_ms`` the median time from a recording's last sample to its last
+    word. ``skipped`` counts lines and recordings that could not be read.
     """
 
     wer: float
@@ -37,114 +68,184 @@ class Figures:
     greedy_cer: float
     accuracy: float
     utterances: int
+    skipped: int
     audio_seconds: float
     rtf: float
+    latency_ms: float
 
     def as_json(self) -> dict[str, float]:
         """Plain numbers under the names above."""
         return asdict(self)
 
 
-def recognise(recognizer: Recognizer, samples: Samples) -> str:
-    """The finals of a whole recording, fed in packets as a client would send it."""
-    stream = recognizer.stream()
+def streaming_reader(recognizer: Recognizer) -> Reader:
+    """Feeds a recording in packets, as a client would send it."""
     packet = round(PACKET_SECONDS * recognizer.sample_rate_hz)
-    events = []
-    for first in range(0, len(samples), packet):
-        events += stream.feed(samples[first : first + packet])
-    events += stream.finish()
-    return " ".join(event.text for event in events if isinstance(event, Final))
+
+    def read(samples: Samples) -> Reading:
+        stream = recognizer.stream()
+        events = []
+        started = time.perf_counter()
+        for first in range(0, len(samples), packet):
+            events += stream.feed(samples[first : first + packet])
+        heard = time.perf_counter()
+        events += stream.finish()
+        ended = time.perf_counter()
+        text = " ".join(event.text for event in events if isinstance(event, Final))
+        characters = recognizer.acoustic.forward(recognizer.logmel(samples)).characters
+        return Reading(text, greedy_text(characters), ended - started, ended - heard)
+
+    return read
 
 
-def greedy_text(recognizer: Recognizer, samples: Samples) -> str:
-    """The character head's most probable path, collapsed."""
-    path = recognizer.acoustic.forward(recognizer.logmel(samples)).characters.argmax(axis=1)
-    return " ".join("".join(CHARACTER_ALPHABET.collapse(path.tolist())).split())
+def offline_reader(recognizer: Recognizer) -> Reader:
+    """Hears the whole recording at once, without endpoints."""
+
+    def read(samples: Samples) -> Reading:
+        started = time.perf_counter()
+        log_probs = recognizer.acoustic.forward(recognizer.logmel(samples))
+        text = recognizer.search.decode(recognizer.head(log_probs))[0].text
+        seconds = time.perf_counter() - started
+        return Reading(text, greedy_text(log_probs.characters), seconds, seconds)
+
+    return read
 
 
-def word_errors(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Insertions, deletions and substitutions between two sequences of words."""
-    return int(Levenshtein.distance(said, heard))
+def baseline_reader(
+    network: Transcriber | WordClassifier, model: ModelConfig, decoder: DecoderConfig
+) -> Reader:
+    """A tutorial's network over a whole recording: characters decoded with pyctcdecode and the
+    language model, or the classifier's word. Raises LanguageModelError."""
+    logmel = LogMel(FeatureConfig(mels=len(network.mean)))
+    torch.set_num_threads(1)  # as the streaming network has
 
+    if isinstance(network, WordClassifier):
 
-class _Errors:
-    """Edits and reference lengths, in words and in characters."""
+        def read_word(samples: Samples) -> Reading:
+            started = time.perf_counter()
+            word = network.word(logmel(samples))
+            seconds = time.perf_counter() - started
+            return Reading(word, word, seconds, seconds)
 
-    def __init__(self) -> None:
-        self.edits = np.zeros(2)
-        self.lengths = np.zeros(2)
+        return read_word
 
-    def add(self, said: str, heard: str) -> None:
-        self.edits += (
-            Levenshtein.distance(said.split(), heard.split()),
-            Levenshtein.distance(said, heard),
-        )
-        self.lengths += (len(said.split()), len(said))
+    language_model = None
+    if model.use_language_model:
+        language_model = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
+    words = list(Lexicon.load(model.lexicon or shipped("lm", "lexicon.txt.xz")))
+    search = CharacterSearch(CHARACTER_ALPHABET, language_model, words, decoder)
 
-    def rates(self) -> tuple[float, float]:
-        wer, cer = self.edits / self.lengths
-        return round(float(wer), 4), round(float(cer), 4)
+    def read(samples: Samples) -> Reading:
+        started = time.perf_counter()
+        log_probs = log_probs_of(network, logmel(samples))
+        text = search.decode(log_probs)[0].text
+        seconds = time.perf_counter() - started
+        return Reading(text, greedy_text(log_probs), seconds, seconds)
+
+    return read
 
 
 def evaluate(
-    recognizer: Recognizer, recordings: Sequence[Recording], *, show: bool = False
+    reader: Reader,
+    recordings: Sequence[Recording],
+    *,
+    noise: Noise | None = None,
+    skipped: Sequence[str] = (),
+    show: bool = False,
 ) -> Figures:
-    """Recognise ``recordings`` one after the other. ``show`` prints said and heard.
+    """Read ``recordings`` one after the other, with ``noise`` mixed in. ``show`` prints said
+    and heard. What is ``skipped``, here or before, is named on stderr and counted.
 
-    Raises AudioFormatError for a recording that cannot be decoded.
+    Raises ConfigError where no recording can be decoded.
     """
-    decoded, greedy = _Errors(), _Errors()
+    console = Console(stderr=True)
+    words, characters = ErrorRate(), ErrorRate()
+    greedy_words, greedy_characters = ErrorRate(), ErrorRate()
+    reasons = list(skipped)
+    waits: list[float] = []
     right = 0
     audio_seconds = compute_seconds = 0.0
-    for recording in track(recordings, "evaluate", disable=show, console=Console(stderr=True)):
-        samples = read_samples(recording.path, recognizer.sample_rate_hz)
-        started = time.perf_counter()
-        heard = recognise(recognizer, samples)
-        compute_seconds += time.perf_counter() - started
-        audio_seconds += len(samples) / recognizer.sample_rate_hz
-        decoded.add(recording.text, heard)
-        greedy.add(recording.text, greedy_text(recognizer, samples))
-        right += recording.text == heard
+    for number, recording in enumerate(
+        track(recordings, "evaluate", disable=show, console=console)
+    ):
+        try:
+            samples = read_samples(recording.path, _SAMPLE_RATE_HZ)
+        except AudioFormatError as error:
+            reasons.append(str(error))
+            continue
+        reading = reader(samples if noise is None else noise.mix(samples, number))
+        compute_seconds += reading.compute_seconds
+        waits.append(reading.wait_seconds)
+        audio_seconds += len(samples) / _SAMPLE_RATE_HZ
+        words.add(recording.text.split(), reading.text.split())
+        characters.add(recording.text, reading.text)
+        greedy_words.add(recording.text.split(), reading.greedy.split())
+        greedy_characters.add(recording.text, reading.greedy)
+        right += recording.text == reading.text
         if show:
-            print(f"{recording.path.name}\n  said   {recording.text}\n  heard  {heard}")
-    wer, cer = decoded.rates()
-    greedy_wer, greedy_cer = greedy.rates()
+            print(f"{recording.path.name}\n  said   {recording.text}\n  heard  {reading.text}")
+    for reason in reasons:
+        console.print(f"skipped: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if not waits:
+        raise ConfigError("none of the recordings can be decoded")
     return Figures(
-        wer=wer,
-        cer=cer,
-        greedy_wer=greedy_wer,
-        greedy_cer=greedy_cer,
-        accuracy=round(right / len(recordings), 4),
-        utterances=len(recordings),
+        wer=words.rate,
+        cer=characters.rate,
+        greedy_wer=greedy_words.rate,
+        greedy_cer=greedy_characters.rate,
+        accuracy=round(right / len(waits), 4),
+        utterances=len(waits),
+        skipped=len(reasons),
         audio_seconds=round(audio_seconds, 1),
         rtf=round(compute_seconds / audio_seconds, 4),
+        latency_ms=round(1000 * float(np.median(waits)), 1),
     )
 
 
-def evaluate_manifest(
-    manifest: Path,
-    model: ModelConfig,
-    decoder: DecoderConfig,
-    endpoint: EndpointConfig,
-    *,
-    limit: int | None = None,
-    phrases: Path | None = None,
-    show: bool = False,
-) -> Figures:
-    """``streamasr evaluate``: the first ``limit`` recordings of ``manifest``, all if None.
+@dataclass(frozen=True, slots=True)
+class EvaluateConfig:
+    """What ``streamasr evaluate`` was asked: the first ``limit`` recordings, all if None; with
+    a file of ``phrases`` nothing else can be recognised; ``noise`` recordings mixed in at
+    ``snr_db``; ``offline``, the whole recording at once."""
 
-    With ``phrases`` (one a line) nothing else can be recognised. Raises ConfigError for
-    files that cannot be read, and what ``Recognizer.load`` raises.
-    """
-    recordings = list(islice(read_manifest(manifest).recordings, limit))
-    spoken = None
-    if phrases is not None:
-        try:
-            spoken = [" ".join(line.lower().split()) for line in phrases.read_text().splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"phrases {phrases} cannot be read: {error}") from None
-        spoken = [phrase for phrase in spoken if phrase]
-        if not spoken:
-            raise ConfigError(f"phrases {phrases} is empty: write one phrase a line")
-    recognizer = Recognizer.load(model, decoder, endpoint, phrases=spoken)
-    return evaluate(recognizer, recordings, show=show)
+    manifest: Path
+    limit: int | None = None
+    phrases: Path | None = None
+    noise: Path | None = None
+    snr_db: float = 10.0
+    offline: bool = False
+    show: bool = False
+
+
+def evaluate_manifest(
+    config: EvaluateConfig, model: ModelConfig, decoder: DecoderConfig, endpoint: EndpointConfig
+) -> Figures:
+    """``streamasr evaluate``. Raises ConfigError for files that cannot be read, and what
+    ``Recognizer.load`` raises."""
+    manifest = read_manifest(config.manifest)
+    noise = None if config.noise is None else Noise.load(config.noise, config.snr_db)
+    phrases = None if config.phrases is None else _phrases(config.phrases)
+    baseline = None if model.checkpoint is None else load_baseline(model.checkpoint)
+    if baseline is not None:
+        reader = baseline_reader(baseline, model, decoder)
+    else:
+        recognizer = Recognizer.load(model, decoder, endpoint, phrases=phrases)
+        reader = (offline_reader if config.offline else streaming_reader)(recognizer)
+    return evaluate(
+        reader,
+        list(islice(manifest.recordings, config.limit)),
+        noise=noise,
+        skipped=manifest.skipped,
+        show=config.show,
+    )
+
+
+def _phrases(path: Path) -> list[str]:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"phrases {path} cannot be read: {error}") from None
+    phrases = [" ".join(line.lower().split()) for line in lines if line.strip()]
+    if not phrases:
+        raise ConfigError(f"phrases {path} is empty: write one phrase a line")
+    return phrases
