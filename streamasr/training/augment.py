@@ -22,6 +22,7 @@ class AugmentConfig:
     """How much of each change; probabilities are per utterance."""
 
     gain_db: tuple[float, float] = (-12.0, 6.0)
+    equaliser_db: float = 2.5
     noise_probability: float = 0.15
     noise_snr_db: tuple[float, float] = (8.0, 30.0)
     telephone_probability: float = 0.1
@@ -52,6 +53,7 @@ def augment(
     """One utterance, changed at random. ``silence`` and ``mean`` are ``(mels,)``;
     ``noise`` is a long stretch of noise frames or None; ``masks`` adds SpecAugment."""
     frames = _warp(frames, random.uniform(-1, 1) * config.vocal_tract_warp)
+    frames = _equalise(frames, random.normal(0, config.equaliser_db, _EQUALISER_CURVES))
     frames = _pad(frames, silence, config, random)
     if noise is not None and random.random() < config.noise_probability:
         frames = _add_noise(frames, noise, random.uniform(*config.noise_snr_db), random)
@@ -85,6 +87,18 @@ def _warp(frames: Frames, warp: float) -> Frames:
     part = (source - lower).astype(np.float32)
     warped: Frames = frames[:, lower] * (1 - part) + frames[:, lower + 1] * part
     return warped
+
+
+_EQUALISER_CURVES = 4
+
+
+def _equalise(frames: Frames, gains_db: NDArray[np.float64]) -> Frames:
+    """Another microphone: gains that vary smoothly over the bands, a sum of cosines of 1/2,
+    2/2, … periods, each as high as its ``gains_db``."""
+    bands = (np.arange(frames.shape[1]) + 0.5) / frames.shape[1]
+    curves = np.cos(np.pi * bands * np.arange(1, len(gains_db) + 1)[:, None])
+    equalised: Frames = frames + (gains_db @ curves * _LOG_PER_DB).astype(np.float32)
+    return equalised
 
 
 def _pad(

@@ -61,6 +61,9 @@ SHAPES: dict[str, Shape] = {
 }
 """The tutorials' transcribers: 29 outputs each, the character alphabet with its blank."""
 
+_LEAST_FRAMES = 27
+"""What three poolings by three leave one step of."""
+
 WORD_CLASSIFIER = "conv1d-words"
 """The tutorials' classifier: Conv1D over the frames of one second, one output a word."""
 
@@ -134,11 +137,11 @@ class _ResidualBlock(nn.Module):
         return y
 
 
-CLIP_FRAMES = 100
-
-
 class WordClassifier(nn.Module):
-    """``(B, T, mels)`` to log-probabilities ``(B, words)``; only the first second is heard."""
+    """``(B, T, mels)`` to log-probabilities ``(B, words)`` of clips of one word.
+
+    The convolutions' maxima over time are kept, so the word may lie anywhere in the clip.
+    """
 
     mean: Tensor
     deviation: Tensor
@@ -156,13 +159,13 @@ class WordClassifier(nn.Module):
                 for layer in (nn.Conv1d(before, after, 5, padding=2), nn.ReLU(), nn.MaxPool1d(3))
             ),
         )
-        self.hidden = nn.Linear(widths[-1] * (CLIP_FRAMES // 27), 128)
+        self.hidden = nn.Linear(widths[-1], 128)
         self.head = nn.Linear(128, len(self.words))
 
     def forward(self, frames: Tensor) -> Tensor:
         x = (frames - self.mean) / self.deviation
-        x = nn.functional.pad(x, (0, 0, 0, max(0, CLIP_FRAMES - x.shape[1])))[:, :CLIP_FRAMES]
-        x = self.convolutions(x.transpose(1, 2)).flatten(1)
+        x = nn.functional.pad(x, (0, 0, 0, max(0, _LEAST_FRAMES - x.shape[1])))
+        x = self.convolutions(x.transpose(1, 2)).amax(2)
         log_probs: Tensor = self.head(torch.relu(self.hidden(x))).float().log_softmax(-1)
         return log_probs
 

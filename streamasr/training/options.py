@@ -34,13 +34,13 @@ class TrainConfig:
     gru_layers: int = 3
     epochs: float = 40.0
     decay_epochs: float = 12.0
-    warmup_updates: int = 500
-    learning_rate: float = 2e-3
+    warmup_updates: int = 200
+    learning_rate: float = 1.5e-3
     weight_decay: float = 0.01
     dropout: float = 0.1
     phone_share: float = 0.75
     sequence_share: float = 0.9
-    batch_seconds: float = 300.0
+    batch_seconds: float = 360.0
     batch_utterances: int = 160
     average_decay: float = 0.998
     clip_norm: float = 2.0

@@ -21,6 +21,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 from torch import nn
 
+from streamasr.acoustic.checkpoint import load_checkpoint
 from streamasr.acoustic.gru import parameter_count
 from streamasr.config import FeatureConfig
 from streamasr.errors import ConfigError
@@ -325,6 +326,7 @@ def _provenance(run: _Run, config: TrainConfig) -> dict[str, Any]:
             for path, share in zip(config.manifests, config.shares, strict=True)
         },
         "noise": config.noise.name if config.noise else None,
+        "begun_with": load_checkpoint(config.init).provenance if config.init else None,
         "epochs": run.epoch,
         "updates": run.update,
         "audio_hours": round(run.audio_hours, 1),
