@@ -29,9 +29,10 @@ from streamasr.acoustic.checkpoint import Checkpoint, load_checkpoint
 from streamasr.acoustic.model import AcousticModel, AcousticState, LogProbs
 from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, ModelConfig
 from streamasr.decoder.alphabet import BLANK, Alphabet
-from streamasr.decoder.beam import Beam, HeardWord, Hypothesis, LexiconSearch
+from streamasr.decoder.beam import Beam, LexiconSearch
 from streamasr.decoder.characters import CharacterBeam, CharacterSearch
 from streamasr.decoder.endpoint import Activity, endpoint
+from streamasr.decoder.hypothesis import HeardWord, Hypothesis
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.ngram import NgramModel
 from streamasr.errors import CheckpointError, StreamFinished

@@ -5,8 +5,8 @@ import pytest
 
 from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
 from streamasr.decoder.alphabet import CHARACTER_ALPHABET
-from streamasr.decoder.beam import LogProbs
 from streamasr.decoder.characters import CharacterSearch
+from streamasr.decoder.hypothesis import LogProbs
 from streamasr.recognizer import Recognizer
 from tests.test_beam import random_log_probs
 

@@ -1,169 +1,90 @@
-"""Beam search over phones with a lexicon and an n-gram model, chunk by chunk.
+"""Beam search over phones with a lexicon and an n-gram model, step by step.
 
 Theory of operation
 -------------------
-The search is flashlight-text's lexicon decoder (Collobert et al., "Wav2Letter", 2016):
-a hypothesis is a path through the lexicon's prefix tree together with the state of the
-language model after its last whole word. At every step each hypothesis stays where it is
-(blank, or its last phone held), or moves to a child in the tree; at the end of a
-pronunciation the word's language-model score is added and the hypothesis goes back to the
-root. Two hypotheses at the same node with the same language-model state and last token
-are merged: the better one survives (``log_add`` off: Viterbi). What falls more than
-``beam_threshold`` behind the best, or out of the ``beam_size`` best, is dropped. Inside a
-word the best unigram score below the node stands in for the word's score ("smearing").
+A hypothesis is a history of whole words (its *context*) and a node of the lexicon's prefix
+tree, reached through the labels of the word in progress. It carries two log-probabilities:
+of all its CTC paths whose last step was blank, and of those whose last step was the node's
+own label (Graves, "Supervised sequence labelling with recurrent neural networks", 2012,
+7.5: prefix search). At every step a hypothesis
 
-The library breaks ties by memory addresses, and rare homophones do tie (they back off to
-equal unigrams), so equal samples could give different words. ``_WordScores`` therefore
-sits between the library and the n-gram model and gives every word a nudge of its own,
-smaller than anything that matters and larger than rounding.
+- stays: by a blank, or by its last label held;
+- goes on to each child of its node by the child's label. The same label as the last one
+  needs a blank in between, so only the first of the two log-probabilities counts;
+- ends a word where its node ends a spelling: the word joins the context and the language
+  model's score joins the hypothesis'. What has just ended a word sits at that node's *end*,
+  which has the root's children; a blank takes it to the root itself.
 
-flashlight's decoder is an object that changes; a stream's state is a value. So a ``Beam``
-holds the log-probabilities of its utterance, which define it, and beside them a
-``_Cursor``: the decoder that has already eaten them. Advancing a beam moves its cursor
-on; a beam whose cursor has been moved on by somebody else makes itself a new one from its
-log-probabilities. An editor must keep to that: nothing may be read from a cursor whose
-``steps`` are not the beam's. The decoder keeps its back-pointers until the utterance ends
-(``prune`` is never called), so that chunks give what the whole gives, exactly; endpoints
-bound the utterance.
+Hypotheses of equal context and node are merged: their probabilities add up, since they are
+the same words. What has fallen ``beam_threshold`` behind the best is dropped. If more than
+``beam_size`` are left, then of those at one node whose contexts the language model cannot
+tell apart only the best is kept (they will be treated alike from here on), and of these
+the ``beam_size`` best. So without pruning the search is exact: the score of a text is the
+sum over all its paths and pronunciations, times what the language model says.
+
+Inside a word the best unigram score at or below the node stands in for the word's score
+("smearing"); it ranks hypotheses, and is no part of their scores.
+
+A beam is a value: arrays that are never written to again, one entry a hypothesis, and the
+log-probabilities it has heard. Contexts are shared by the beams of an utterance and
+remember what the language model said of their continuations, which changes nothing but
+speed. They die with the utterance's last beam. Every step is computed alone, in the same
+order whatever the chunks were, so chunks give what the whole gives, bit for bit.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flashlight.lib.text.decoder import (
-    LM,
-    CriterionType,
-    LexiconDecoder,
-    LexiconDecoderOptions,
-    LMState,
-    SmearingMode,
-    Trie,
-)
 from numpy.typing import NDArray
 
 from streamasr.config import DecoderConfig
 from streamasr.decoder.alphabet import Alphabet
-from streamasr.decoder.lexicon import BOUNDARY, Lexicon, Phones
+from streamasr.decoder.history import Context, Floats, Ints, Paths, Trace
+from streamasr.decoder.hypothesis import Heard, HeardWord, Hypothesis, LogProbs
+from streamasr.decoder.lexicon import BOUNDARY, Lexicon
 from streamasr.decoder.ngram import NgramModel
+from streamasr.decoder.tree import ROOT, PrefixTree
 
-LogProbs = NDArray[np.float32]
-"""``(steps, labels)`` natural logs."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeardWord:
-    """A word of a hypothesis.
-
-    Steps count from the beam's start: the word's first label begins at ``first_step``, its
-    last one is over at ``end_step``, its boundary at ``boundary_step`` (both exclusive).
-    ``confidence`` is the geometric mean, over the word's labels, of the highest probability
-    that the network gave the label where the path has it: in 0..1, not calibrated.
-    """
-
-    word: str
-    first_step: int
-    end_step: int
-    boundary_step: int
-    confidence: float
-
-
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """One reading; ``score`` is a natural log, comparable within one beam only."""
-
-    words: tuple[HeardWord, ...]
-    score: float
-
-    @property
-    def text(self) -> str:
-        """The words, in single spaces."""
-        return " ".join(word.word for word in self.words)
-
-
-@dataclass(slots=True)
-class _Cursor:
-    """A decoder that has eaten ``steps`` steps; −1 once it has been ended. ``scores`` is
-    kept because the decoder only borrows it."""
-
-    decoder: LexiconDecoder
-    scores: "_WordScores"
-    steps: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Heard:
-    """What defines a beam: the log-probabilities of its utterance, chunk by chunk.
-
-    Two beams are equal if they have heard the same.
-    """
-
-    chunks: tuple[LogProbs, ...]
-    steps: int
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Heard) and np.array_equal(self.log_probs, other.log_probs)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    @property
-    def log_probs(self) -> LogProbs:
-        """``(steps, labels)``: everything this beam has heard."""
-        return np.concatenate(self.chunks) if self.chunks else np.zeros((0, 0), np.float32)
+_CANDIDATES = 2
+"""Times the beam's size: how many hypotheses are looked at closely."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Beam(Heard):
-    """The set of hypotheses after ``steps`` steps of an utterance; a value."""
+    """The set of hypotheses after ``steps`` steps of an utterance; a value.
 
-    _cursor: _Cursor = field(repr=False)
-
-
-class _WordScores(LM):  # type: ignore[misc]
-    """The n-gram model as one utterance's decoder asks it: natural logs, words by number.
-
-    flashlight hands out states as nodes of a tree of word histories, the same node for the
-    same history, and asks for a word's score again at every step at which a hypothesis
-    might end it. So what the n-gram model said is kept with the node: the score of its
-    last word, and the model's own state.
+    One entry a hypothesis: ``nodes`` (the ends of nodes are numbered after the nodes),
+    ``context`` (an index into ``contexts``), and the log-probabilities of the paths that
+    are at a ``blank`` or on the node's ``label``.
     """
 
-    def __init__(
-        self, model: NgramModel | None, words: Sequence[str], nudges: Sequence[float]
-    ) -> None:
-        super().__init__()
-        self._model = model
-        self._words = words
-        self._nudges = nudges
-        self._known: dict[LMState, tuple[float, Any]] = {}
-
-    def start(self, start_with_nothing: bool) -> LMState:
-        state = LMState()
-        self._known[state] = (0.0, None if self._model is None else self._model.start())
-        return state
-
-    def score(self, state: LMState, number: int) -> tuple[LMState, float]:
-        child = state.child(number)
-        known = self._known.get(child)
-        if known is None:
-            score, after = self._nudges[number], None
-            if self._model is not None:
-                likely, after = self._model.score(self._known[state][1], self._words[number])
-                score += likely
-            known = self._known[child] = (score, after)
-        return child, known[0]
-
-    def finish(self, state: LMState) -> tuple[LMState, float]:
-        score = 0.0 if self._model is None else self._model.finish(self._known[state][1])
-        return state, score
+    nodes: Ints = field(repr=False)
+    context: Ints = field(repr=False)
+    blank: Floats = field(repr=False)
+    label: Floats = field(repr=False)
+    contexts: tuple[Context, ...] = field(repr=False)
+    paths: Paths = field(repr=False)
 
 
-_MOST_HOMOPHONES = 6
-"""How many words the library keeps for one pronunciation."""
-_LARGEST_NUDGE = 1e-4
-"""Natural log; an n-gram score of −10 in float32 is rounded to 1e-6."""
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """Hypotheses of the next step before merging; ``source`` is the hypothesis each comes
+    from, ``word`` the one it has just ended, or −1."""
+
+    nodes: Ints
+    context: Ints
+    blank: Floats
+    label: Floats
+    source: Ints
+    word: Ints
+
+    def take(self, index: Ints) -> "_Candidates":
+        return _Candidates(
+            self.nodes[index], self.context[index], self.blank[index], self.label[index],
+            self.source[index], self.word[index],
+        )  # fmt: skip
 
 
 class LexiconSearch:
@@ -184,79 +105,257 @@ class LexiconSearch:
         self._words = tuple(lexicon)
         self._boundary = alphabet.ids([BOUNDARY])[0]
         self._model = language_model
-        self._blank_penalty = np.float32(config.blank_penalty)
-        nudges = np.random.default_rng(0).uniform(-_LARGEST_NUDGE, 0, len(lexicon))
-        self._nudges: list[float] = nudges.tolist()
-        self._trie = self._build_trie(lexicon)
-        self._options = LexiconDecoderOptions(
-            beam_size=config.beam_size,
-            beam_size_token=len(alphabet.labels),
-            beam_threshold=config.beam_threshold,
-            lm_weight=config.lm_weight,
-            word_score=config.word_bonus,
-            unk_score=-np.inf,
-            sil_score=0.0,
-            log_add=False,
-            criterion_type=CriterionType.CTC,
-        )
+        self._config = config
+        self._tree = self._plant(lexicon)
+        count = len(self._tree.token)
+        # Nodes, then their ends: what leads there, where to go on, what ranks them.
+        self._count = count
+        self._token = np.tile(self._tree.token, 2)
+        inner = np.arange(count)
+        going_on = np.concatenate([inner, np.full(count, ROOT)])
+        self._first_child = self._tree.first_child[going_on].astype(np.int64)
+        self._children = self._tree.first_child[going_on + 1] - self._first_child
+        self._rank = np.zeros(2 * count)
+        self._rank[1:count] = config.lm_weight * self._tree.best[1:] + config.word_bonus
+        self._has_children = self._children[:count] > 0
 
-    def _build_trie(self, lexicon: Lexicon) -> Trie:
-        """The prefix tree of all pronunciations, with the best homophones at each end."""
-        homophones: dict[Phones, list[tuple[float, int]]] = defaultdict(list)
-        for number, (word, pronunciations) in enumerate(lexicon.items()):
-            score = self._nudges[number]
-            if self._model is not None:
-                score += self._model.score(self._model.start(), word)[0]
-            for phones in pronunciations:
-                homophones[phones].append((score, number))
+    def _plant(self, lexicon: Lexicon) -> PrefixTree:
         index = {label: token for token, label in enumerate(self.alphabet.labels)}
-        trie = Trie(len(index), self._boundary)
-        for phones, words in homophones.items():
-            tokens = [*(index[phone] for phone in phones), self._boundary]
-            for score, number in sorted(words, reverse=True)[:_MOST_HOMOPHONES]:
-                trie.insert(tokens, number, score)
-        trie.smear(SmearingMode.MAX)
-        return trie
+        spellings, words, scores = [], [], []
+        for number, (word, pronunciations) in enumerate(lexicon.items()):
+            score = 0.0 if self._model is None else self._model.unigram(word)
+            for phones in pronunciations:
+                spellings.append([*(index[phone] for phone in phones), self._boundary])
+                words.append(number)
+                scores.append(score)
+        return PrefixTree(spellings, words, scores)
 
-    def _scores(self) -> _WordScores:
-        return _WordScores(self._model, self._words, self._nudges)
+    def _word_score(self, model_state: Any, word: int) -> tuple[float, Any]:
+        """What ``word`` after ``model_state`` adds to a score, and the state after it."""
+        if self._model is None:
+            return self._config.word_bonus, None
+        score, after = self._model.score(model_state, self._words[word])
+        return self._config.lm_weight * score + self._config.word_bonus, after
 
     def start(self) -> Beam:
         """The beam of an utterance of which nothing has been heard."""
-        return Beam((), 0, self._cursor(()))
+        model_state = None if self._model is None else self._model.start()
+        paths = Paths(
+            np.array([-1]), np.array([-1]), np.zeros(1), np.zeros(1), np.array([0]),
+            np.array([None], object),
+        )  # fmt: skip
+        return Beam(
+            (), 0, np.array([ROOT]), np.array([0]), np.zeros(1), np.full(1, -np.inf),
+            (Context(None, -1, 0.0, model_state),), paths,
+        )  # fmt: skip
 
     def advance(self, beam: Beam, log_probs: LogProbs) -> Beam:
         """Hear ``(steps, labels)`` more; ``beam`` itself stays as it was."""
         if len(log_probs) == 0:
             return beam
-        cursor = self._cursor_of(beam)
-        self._step(cursor, log_probs)
-        return Beam((*beam.chunks, log_probs), cursor.steps, cursor)
+        chunks = (*beam.chunks, log_probs)
+        emissions = log_probs.astype(np.float64)
+        emissions[:, self.alphabet.blank_id] -= self._config.blank_penalty
+        for column in emissions:
+            beam = self._step(beam, column)
+        return Beam(
+            chunks, beam.steps, beam.nodes, beam.context, beam.blank, beam.label, beam.contexts,
+            beam.paths,
+        )  # fmt: skip
+
+    def _step(self, beam: Beam, column: Floats) -> Beam:
+        candidates, contexts = self._extend(beam, column)
+        merged = self._merge(candidates, len(contexts))
+        kept = merged.take(self._prune(merged, contexts))
+        used, context = np.unique(kept.context, return_inverse=True)
+        return Beam(
+            beam.chunks,
+            beam.steps + 1,
+            kept.nodes,
+            context,
+            kept.blank,
+            kept.label,
+            tuple(contexts[index] for index in used.tolist()),
+            self._follow(beam, kept, column),
+        )
+
+    def _extend(self, beam: Beam, column: Floats) -> tuple[_Candidates, list[Context]]:
+        """Every hypothesis one step later; the contexts of all of them."""
+        nodes, count = beam.nodes, len(beam.nodes)
+        every = np.arange(count)
+        token = self._token[nodes]
+        whole = np.logaddexp(beam.blank, beam.label)
+        stay_blank = whole + column[self.alphabet.blank_id]
+        stay_label = np.where(token >= 0, beam.label + column[token], -np.inf)
+        is_end = nodes >= self._count
+        ended = np.flatnonzero(is_end)
+
+        children = self._children[nodes]
+        source = np.repeat(every, children)
+        within = np.arange(len(source)) - (np.cumsum(children) - children)[source]
+        child = self._first_child[nodes][source] + within
+        child_token = self._token[child]
+        before = np.where(child_token == token[source], beam.blank[source], whole[source])
+        reached = before + column[child_token]
+
+        scores = np.array([context.score for context in beam.contexts])[beam.context]
+        rank = reached + scores[source] + self._rank[child]
+        rank_stay = np.maximum(stay_blank, stay_label) + scores + self._rank[nodes]
+        least = max(rank_stay.max(), rank.max(initial=-np.inf)) - self._config.beam_threshold
+        likely = np.flatnonzero(rank >= least)
+        most = _CANDIDATES * self._config.beam_size
+        if len(likely) > most:
+            likely = np.sort(likely[np.argpartition(-rank[likely], most)[:most]])
+        child, source, reached = child[likely], source[likely], reached[likely]
+
+        inner = self._has_children[child]
+        ends, words, end_source, end_context, contexts = self._end_words(beam, child, source)
+        at_end = self._count + child[ends]
+        impossible = np.full(len(source), -np.inf)
+        candidates = _Candidates(
+            np.concatenate([nodes, np.full(len(ended), ROOT), child[inner], at_end]),
+            np.concatenate(
+                [beam.context, beam.context[ended], beam.context[source[inner]], end_context]
+            ),
+            np.concatenate(
+                [
+                    np.where(is_end, -np.inf, stay_blank),
+                    stay_blank[ended],
+                    impossible[inner],
+                    impossible[ends],
+                ]
+            ),
+            np.concatenate(
+                [stay_label, np.full(len(ended), -np.inf), reached[inner], reached[ends]]
+            ),
+            np.concatenate([every, ended, source[inner], end_source]),
+            np.concatenate([np.full(count + len(ended) + int(inner.sum()), -1), words]),
+        )
+        return candidates, contexts
+
+    def _end_words(
+        self, beam: Beam, child: Ints, source: Ints
+    ) -> tuple[Ints, Ints, Ints, Ints, list[Context]]:
+        """The words that end at ``child``, each with its index there, its source and its
+        context, an index into the contexts that come last."""
+        contexts = list(beam.contexts)
+        number = {context: index for index, context in enumerate(contexts)}
+        tree = self._tree
+        found: list[tuple[int, int, int, int]] = []
+        for index in np.flatnonzero(tree.is_end[child]).tolist():
+            node, hypothesis = child[index], source[index]
+            context = beam.contexts[beam.context[hypothesis]]
+            for word in tree.words[tree.first_word[node] : tree.first_word[node + 1]].tolist():
+                after = context.then(word, self._word_score)
+                place = number.get(after)
+                if place is None:
+                    place = number[after] = len(contexts)
+                    contexts.append(after)
+                found.append((index, word, hypothesis, place))
+        ends, words, sources, places = np.array(found, np.int64).reshape(-1, 4).T
+        return ends, words, sources, places, contexts
+
+    @staticmethod
+    def _merge(candidates: _Candidates, contexts: int) -> _Candidates:
+        """Add up what is at the same node in the same context; the best one's source stays."""
+        key = candidates.nodes * contexts + candidates.context
+        order = np.lexsort((-np.maximum(candidates.blank, candidates.label), key))
+        key = key[order]
+        first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+        best = candidates.take(order[first])
+        return _Candidates(
+            best.nodes,
+            best.context,
+            np.logaddexp.reduceat(candidates.blank[order], first),
+            np.logaddexp.reduceat(candidates.label[order], first),
+            best.source,
+            best.word,
+        )
+
+    def _prune(self, merged: _Candidates, contexts: Sequence[Context]) -> Ints:
+        """Which of ``merged`` stay, in their order."""
+        scores = np.array([context.score for context in contexts])[merged.context]
+        rank = np.logaddexp(merged.blank, merged.label) + scores + self._rank[merged.nodes]
+        kept = np.flatnonzero(rank >= rank.max() - self._config.beam_threshold)
+        most = self._config.beam_size
+        if len(kept) > most:
+            state = np.array([context.state for context in contexts])[merged.context]
+            kept = kept[np.lexsort((-rank[kept], state[kept], merged.nodes[kept]))]
+            alike = (np.diff(merged.nodes[kept]) == 0) & (np.diff(state[kept]) == 0)
+            kept = kept[np.concatenate([[True], ~alike])]
+        if len(kept) > most:
+            kept = kept[np.argpartition(-rank[kept], most)[:most]]
+        return np.sort(kept)
+
+    def _follow(self, beam: Beam, kept: _Candidates, column: Floats) -> Paths:
+        """The paths of the hypotheses that were kept."""
+        step = beam.steps
+        paths = beam.paths.take(kept.source)
+        from_nodes = beam.nodes[kept.source]
+        new_label = (kept.nodes != from_nodes) & (kept.nodes != ROOT)
+        held = (kept.nodes == from_nodes) & (kept.label >= kept.blank)
+        emission = column[self._token[kept.nodes]]
+        first_label = new_label & (paths.first < 0)
+        boundary = new_label & (kept.word >= 0)
+        label = new_label & ~boundary
+        traces = paths.traces
+        for index in np.flatnonzero(boundary).tolist():
+            count = max(1, int(paths.count[index]))
+            sureness = float(np.exp((paths.sum[index] + paths.peak[index]) / count))
+            word = HeardWord(
+                self._words[kept.word[index]],
+                int(paths.first[index]) if paths.first[index] >= 0 else step,
+                int(paths.end[index]) if paths.end[index] >= 0 else step + 1,
+                step + 1,
+                round(min(1.0, sureness), 4),
+            )
+            traces[index] = Trace(traces[index], word)
+        none = boundary | (kept.nodes >= self._count) | (kept.nodes == ROOT)
+        return Paths(
+            np.where(none, -1, np.where(first_label, step, paths.first)),
+            np.where(none, -1, np.where(label | held, step + 1, paths.end)),
+            np.where(none, 0.0, np.where(label, paths.sum + paths.peak, paths.sum)),
+            np.where(
+                none,
+                0.0,
+                np.where(
+                    label, emission, np.where(held, np.maximum(paths.peak, emission), paths.peak)
+                ),
+            ),
+            np.where(none, 0, paths.count + label),
+            traces,
+        )
+
+    def _scores(self, beam: Beam) -> Floats:
+        """``(hypotheses,)``: what was heard and what the language model said, up to now."""
+        scores = np.array([context.score for context in beam.contexts])[beam.context]
+        total: Floats = np.logaddexp(beam.blank, beam.label) + scores
+        return total
 
     def best(self, beam: Beam) -> Hypothesis:
         """The best hypothesis so far, of whole words; only reads."""
-        if beam.steps == 0:
-            return Hypothesis((), 0.0)
-        result = self._cursor_of(beam).decoder.get_best_hypothesis()
-        return self._hypothesis(result, beam.log_probs)
+        scores = self._scores(beam)
+        best = int((scores + self._rank[beam.nodes]).argmax())
+        return Hypothesis(_words(beam, best), float(scores[best]))
 
     def stable_text(self, beam: Beam) -> str:
         """The words that all hypotheses begin with; only reads.
 
         Every later hypothesis grows out of one of these, so no event revises them.
         """
-        if beam.steps == 0:
-            return ""
-        paths = [
-            result.words for result in self._cursor_of(beam).decoder.get_all_final_hypothesis()
-        ]
-        readings = [[number for number in path if number >= 0] for path in paths]
-        stable = []
-        for numbers in zip(*readings, strict=False):
-            if len(set(numbers)) > 1:
-                break
-            stable.append(self._words[numbers[0]])
-        return " ".join(stable)
+        level = set(beam.contexts)
+        while len(level) > 1:
+            depth = max(context.depth for context in level)
+            level = {
+                context.parent if context.depth == depth and context.parent else context
+                for context in level
+            }
+        words = []
+        context = level.pop()
+        while context.parent is not None:
+            words.append(self._words[context.word])
+            context = context.parent
+        return " ".join(reversed(words))
 
     def is_speech(self, log_probs: LogProbs) -> NDArray[np.bool_]:
         """``(steps,)``: where a phone is more probable than blank and boundary."""
@@ -265,92 +364,34 @@ class LexiconSearch:
         return speech
 
     def finish(self, beam: Beam, most: int) -> list[Hypothesis]:
-        """The utterance is over: up to ``most`` readings of distinct texts, best first."""
-        if beam.steps == 0:
-            return [Hypothesis((), 0.0)]
-        cursor = self._cursor_of(beam)
-        cursor.decoder.decode_end()
-        cursor.steps = -1
-        results = cursor.decoder.get_all_final_hypothesis()
-        return self._distinct(results, most, beam.log_probs)
+        """The utterance is over: up to ``most`` readings of distinct texts, best first.
+
+        What ends inside a word counts only where nothing else is left, without that word.
+        """
+        whole = np.flatnonzero((beam.nodes >= self._count) | (beam.nodes == ROOT))
+        if len(whole) == 0:
+            whole = np.arange(len(beam.nodes))
+        order = whole[np.argsort(beam.context[whole], kind="stable")]
+        context = beam.context[order]
+        first = np.flatnonzero(np.concatenate([[True], context[1:] != context[:-1]]))
+        scores = np.logaddexp.reduceat(self._scores(beam)[order], first)
+        readings = []
+        for place, (score, start) in enumerate(zip(scores.tolist(), first.tolist(), strict=True)):
+            end = first[place + 1] if place + 1 < len(first) else len(order)
+            members = order[start:end]
+            best = int(members[self._scores(beam)[members].argmax()])
+            history = beam.contexts[beam.context[best]]
+            if self._model is not None:
+                score += self._config.lm_weight * self._model.finish(history.model_state)
+            readings.append(Hypothesis(_words(beam, best), score))
+        readings.sort(key=lambda reading: -reading.score)
+        return readings[:most]
 
     def decode(self, log_probs: LogProbs, most: int = 1) -> list[Hypothesis]:
-        """A whole utterance by the library's own offline call."""
-        scores = self._scores()
-        emissions = self._emissions(log_probs)
-        results = self._decoder(scores).decode(emissions.ctypes.data, *emissions.shape)
-        return self._distinct(results, most, log_probs)
+        """A whole utterance at once."""
+        return self.finish(self.advance(self.start(), log_probs), most)
 
-    def _decoder(self, scores: _WordScores) -> LexiconDecoder:
-        return LexiconDecoder(
-            self._options,
-            self._trie,
-            scores,
-            self._boundary,
-            self.alphabet.blank_id,
-            -1,
-            [],
-            False,
-        )
 
-    def _cursor(self, chunks: Sequence[LogProbs]) -> _Cursor:
-        scores = self._scores()
-        decoder = self._decoder(scores)
-        decoder.decode_begin()
-        cursor = _Cursor(decoder, scores, 0)
-        for chunk in chunks:
-            self._step(cursor, chunk)
-        return cursor
-
-    def _step(self, cursor: _Cursor, log_probs: LogProbs) -> None:
-        emissions = self._emissions(log_probs)
-        cursor.decoder.decode_step(emissions.ctypes.data, *emissions.shape)
-        cursor.steps += len(emissions)
-
-    def _emissions(self, log_probs: LogProbs) -> LogProbs:
-        """A copy for the decoder, with the blank made less sure of itself."""
-        emissions = np.array(log_probs, np.float32, order="C")
-        emissions[:, self.alphabet.blank_id] -= self._blank_penalty
-        return emissions
-
-    def _cursor_of(self, beam: Beam) -> _Cursor:
-        return beam._cursor if beam._cursor.steps == beam.steps else self._cursor(beam.chunks)
-
-    def _distinct(self, results: Sequence[Any], most: int, log_probs: LogProbs) -> list[Hypothesis]:
-        found: dict[tuple[int, ...], Hypothesis] = {}
-        for result in results:
-            numbers = tuple(number for number in result.words if number >= 0)
-            if numbers not in found:
-                found[numbers] = self._hypothesis(result, log_probs)
-            if len(found) == most:
-                break
-        return list(found.values()) or [Hypothesis((), 0.0)]
-
-    def _hypothesis(self, result: Any, log_probs: LogProbs) -> Hypothesis:
-        """Words and their steps, from the path of one token and one word a step.
-
-        The path begins with the root, before step 0; a word's number stands at the step of
-        its boundary. After ``finish`` the path has one more entry, which is no step.
-        """
-        silent = (self.alphabet.blank_id, self._boundary)
-        words = []
-        first = end = -1
-        peaks: list[float] = []
-        previous = self.alphabet.blank_id
-        path = zip(result.tokens[1:], result.words[1:], strict=True)
-        for step, (token, number) in enumerate(path):
-            if token not in silent and step < len(log_probs):
-                log_prob = float(log_probs[step, token])
-                if token == previous:
-                    peaks[-1] = max(peaks[-1], log_prob)
-                else:
-                    peaks.append(log_prob)
-                first = step if first < 0 else first
-                end = step + 1
-            if number >= 0:
-                confidence = round(float(np.exp(np.mean(peaks))), 4)
-                words.append(HeardWord(self._words[number], first, end, step + 1, confidence))
-                first = end = -1
-                peaks = []
-            previous = token
-        return Hypothesis(tuple(words), result.score)
+def _words(beam: Beam, hypothesis: int) -> tuple[HeardWord, ...]:
+    trace: Trace | None = beam.paths.traces[hypothesis]
+    return () if trace is None else trace.words()

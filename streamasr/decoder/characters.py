@@ -29,7 +29,7 @@ from pyctcdecode.language_model import HotwordScorer, LanguageModel
 
 from streamasr.config import DecoderConfig
 from streamasr.decoder.alphabet import SPACE, Alphabet
-from streamasr.decoder.beam import Heard, HeardWord, Hypothesis, LogProbs
+from streamasr.decoder.hypothesis import Heard, HeardWord, Hypothesis, LogProbs
 from streamasr.decoder.ngram import NgramModel
 
 _Hypotheses = tuple[tuple[Any, ...], ...]

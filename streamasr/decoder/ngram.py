@@ -61,6 +61,12 @@ class NgramModel:
         self.kenlm_model.BeginSentenceWrite(state)
         return state
 
+    def unigram(self, word: str) -> float:
+        """Return the natural logarithm of the word's probability after nothing known."""
+        state = kenlm.State()
+        self.kenlm_model.NullContextWrite(state)
+        return self.score(state, word)[0]
+
     def score(self, state: NgramState, word: str) -> tuple[float, NgramState]:
         """Score one word.
 
