@@ -55,9 +55,9 @@ class DecoderConfig:
     search: CTC networks are surer of the blank than they ought to be.
     """
 
-    beam_size: int = 200
+    beam_size: int = 300
     beam_threshold: float = 25.0
-    lm_weight: float = 0.6
+    lm_weight: float = 0.75
     word_bonus: float = -0.7
     blank_penalty: float = 1.0
     max_alternatives: int = 1

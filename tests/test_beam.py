@@ -61,7 +61,8 @@ def texts_by_force(
     log_probs: LogProbs, model: NgramModel | None, lm_weight: float, word_bonus: float
 ) -> dict[str, float]:
     """The score of every text: the sum over all paths of one token a step that spell words of
-    ``WORDS``, each ended by the boundary, and what the language model says."""
+    ``WORDS``, each ended by the boundary, which alone is silence, and what the language model
+    says."""
     spelled: dict[tuple[str, ...], list[str]] = {}
     for word, ways in WORDS.items():
         for phones in ways:
@@ -70,7 +71,7 @@ def texts_by_force(
     columns = log_probs.astype(np.float64)
     for path in itertools.product(range(len(SMALL.labels)), repeat=len(log_probs)):
         *sounds, rest = "".join(f"{label} " for label in SMALL.collapse(path)).split(BOUNDARY)
-        ways = [spelled.get(tuple(sound.split()), []) for sound in sounds]
+        ways = [spelled.get(tuple(sound.split()), []) for sound in sounds if sound.split()]
         if rest.split():
             continue
         score = columns[range(len(path)), path].sum()

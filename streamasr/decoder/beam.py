@@ -8,7 +8,8 @@ of all its CTC paths whose last step was blank, and of those whose last step was
 own label (Graves, "Supervised sequence labelling with recurrent neural networks", 2012,
 7.5: prefix search). At every step a hypothesis
 
-- stays: by a blank, or by its last label held;
+- stays: by a blank, or by its last label held; at the root, between words, also by a boundary,
+  which is silence there as the blank is;
 - goes on to each child of its node by the child's label. The same label as the last one
   needs a blank in between, so only the first of the two log-probabilities counts;
 - ends a word where its node ends a spelling: the word joins the context and the language
@@ -185,7 +186,9 @@ class LexiconSearch:
         every = np.arange(count)
         token = self._token[nodes]
         whole = np.logaddexp(beam.blank, beam.label)
-        stay_blank = whole + column[self.alphabet.blank_id]
+        blank = column[self.alphabet.blank_id]
+        silence = np.logaddexp(blank, column[self._boundary])
+        stay_blank = whole + np.where(nodes == ROOT, silence, blank)
         stay_label = np.where(token >= 0, beam.label + column[token], -np.inf)
         is_end = nodes >= self._count
         ended = np.flatnonzero(is_end)

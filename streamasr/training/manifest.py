@@ -37,12 +37,12 @@ class Manifest:
     skipped: tuple[str, ...]
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, *, skip_foreign_texts: bool = False) -> Manifest:
     """Read ``path``; lines that cannot be read are named in ``skipped``.
 
     Raises ConfigError where the file is missing, has another header or no usable line, and
     for a text with characters that the network cannot write: leaving such lines out would
-    train on less than was meant.
+    train on less than was meant. With ``skip_foreign_texts`` those are named and left out.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -57,7 +57,9 @@ def read_manifest(path: Path) -> Manifest:
         try:
             recordings.append(_recording(path.resolve().parent, line))
         except ConfigError as error:
-            raise ConfigError(f"{path}:{number}: {error}") from None
+            if not skip_foreign_texts:
+                raise ConfigError(f"{path}:{number}: {error}") from None
+            skipped.append(f"{path}:{number}: {error}")
         except ValueError as error:
             skipped.append(f"{path}:{number}: {error}")
     if not recordings:

@@ -128,7 +128,7 @@ def survey(manifest: Path, lexicon: Lexicon) -> Survey:
 
     Raises ConfigError for a manifest that cannot be read or has no usable line.
     """
-    read = read_manifest(manifest)
+    read = read_manifest(manifest, skip_foreign_texts=True)
     recordings: list[Recording] = []
     undecodable: list[str] = []
     differing: list[str] = []
