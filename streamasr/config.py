@@ -49,17 +49,12 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """Beam search. Scores are natural logs: acoustic + lm_weight * lm + word_bonus * words.
-
-    ``blank_penalty`` is taken from the blank's log-probability at every step of the phone
-    search: CTC networks are surer of the blank than they ought to be.
-    """
+    """Beam search. Scores are natural logs: acoustic + lm_weight * lm + word_bonus * words."""
 
     beam_size: int = 300
     beam_threshold: float = 25.0
-    lm_weight: float = 0.75
+    lm_weight: float = 0.9
     word_bonus: float = -0.7
-    blank_penalty: float = 1.0
     max_alternatives: int = 1
 
 

@@ -396,7 +396,7 @@ class Stream:
         best = search.best(state.beam)
         kept_from = -PREROLL_CHUNKS * CHUNK_FRAMES // self.recognizer.acoustic.subsampling
         if best.words:
-            kept_from = best.words[-1].boundary_step
+            kept_from = best.words[-1].end_step
         rest = state.beam.log_probs[kept_from:]
         cut = self._final(state, [best], "length", events)
         return replace(

@@ -5,17 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from streamasr.acoustic.checkpoint import load_checkpoint
 from streamasr.acoustic.model import AcousticModel
 from streamasr.config import FeatureConfig
 from streamasr.decoder.alphabet import PHONE_ALPHABET
-from streamasr.decoder.lexicon import BOUNDARY, Lexicon
+from streamasr.decoder.lexicon import Lexicon
 from streamasr.frontend.logmel import LogMel
 from streamasr.recognizer import shipped
-from streamasr.training.align import align, places_to_cut
+from streamasr.training.align import align, open_alignments, places_to_cut
 from streamasr.training.batches import Alignment, Cut, pieces
-from streamasr.training.features import Utterance
+from streamasr.training.features import Utterance, open_features
+from streamasr.training.manifest import Manifest, Recording
 
 RECORDINGS = Path(__file__).parent / "recordings"
 LEXICON = Lexicon({"a": (("AH",), ("EY",)), "cat": (("K", "AE", "T"),)})
@@ -30,16 +32,16 @@ def path(*labels: str) -> np.ndarray:
 
 
 def test_the_spoken_pronunciation_is_found_and_where_it_lies() -> None:
-    heard = path("", "EY", "EY", BOUNDARY, "", "", "K", "AE", "AE", "T", "", BOUNDARY, "")
+    heard = path("", "EY|", "EY|", "", "", "", "K", "AE", "AE", "T|", "T|", "", "")
     words = align(heard, ["a", "cat"], LEXICON)
     assert [word.pronunciation for word in words] == [1, 0]
-    assert [(word.first_step, word.end_step) for word in words] == [(1, 4), (6, 12)]
-    assert align(path("AH", BOUNDARY), ["a"], LEXICON)[0].pronunciation == 0
+    assert [(word.first_step, word.end_step) for word in words] == [(1, 3), (6, 11)]
+    assert align(path("AH|", ""), ["a"], LEXICON)[0].pronunciation == 0
 
 
 def test_words_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="2 words do not fit into 3 steps"):
-        align(path("EY", BOUNDARY, "K"), ["a", "cat"], LEXICON)
+        align(path("EY|", "", "K"), ["a", "cat"], LEXICON)
 
 
 def test_cuts_fall_into_the_pauses_between_sentences(demo: np.ndarray) -> None:
@@ -69,3 +71,17 @@ def test_pieces_make_up_the_whole_at_any_speed() -> None:
             assert before.first_frame + before.frames == after.first_frame
             assert after.first_frame - utterance.first_frame in (1000, 1800, 3000)
         assert all(part.frames >= 250 for part in parts[:-1])
+
+
+def test_another_lexicon_is_aligned_anew(tmp_path: Path, demo: np.ndarray) -> None:
+    soundfile.write(tmp_path / "a.flac", demo[:32_000], 16_000)
+    recording = Recording(tmp_path / "a.flac", 2.0, "s", "a cat")
+    store = open_features([Manifest(tmp_path, (recording,), ())], FeatureConfig(), tmp_path)
+    checkpoint = shipped("checkpoints", "english.safetensors")
+    reduced = Lexicon({**LEXICON, "a": (("EY",),)})
+    for _ in range(2):
+        open_alignments(store, checkpoint, LEXICON, tmp_path)
+    assert len(list(tmp_path.glob("*.alignments.json"))) == 1
+    known = open_alignments(store, checkpoint, reduced, tmp_path)
+    assert len(list(tmp_path.glob("*.alignments.json"))) == 2
+    assert all(each.pronunciations[0] == 0 for each in known.values())

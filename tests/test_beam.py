@@ -10,11 +10,11 @@ from streamasr.config import DecoderConfig
 from streamasr.decoder.alphabet import BLANK, PHONE_ALPHABET, Alphabet
 from streamasr.decoder.beam import Beam, LexiconSearch
 from streamasr.decoder.hypothesis import Hypothesis, LogProbs
-from streamasr.decoder.lexicon import BOUNDARY, Lexicon
+from streamasr.decoder.lexicon import WORD_END, Lexicon
 from streamasr.decoder.ngram import NgramModel
 from streamasr.recognizer import Recognizer, shipped
 
-SMALL = Alphabet((BLANK, "AA", "B", BOUNDARY), 0)
+SMALL = Alphabet((BLANK, "AA", "B", "AA|", "B|"), 0)
 WORDS = {
     "a": (("AA",),),
     "ba": (("B", "AA"), ("B",)),
@@ -61,8 +61,7 @@ def texts_by_force(
     log_probs: LogProbs, model: NgramModel | None, lm_weight: float, word_bonus: float
 ) -> dict[str, float]:
     """The score of every text: the sum over all paths of one token a step that spell words of
-    ``WORDS``, each ended by the boundary, which alone is silence, and what the language model
-    says."""
+    ``WORDS``, each with its last label marked, and what the language model says."""
     spelled: dict[tuple[str, ...], list[str]] = {}
     for word, ways in WORDS.items():
         for phones in ways:
@@ -70,10 +69,10 @@ def texts_by_force(
     sums: dict[str, float] = {}
     columns = log_probs.astype(np.float64)
     for path in itertools.product(range(len(SMALL.labels)), repeat=len(log_probs)):
-        *sounds, rest = "".join(f"{label} " for label in SMALL.collapse(path)).split(BOUNDARY)
-        ways = [spelled.get(tuple(sound.split()), []) for sound in sounds if sound.split()]
-        if rest.split():
+        *sounds, rest = " ".join(SMALL.collapse(path)).split(WORD_END)
+        if rest:
             continue
+        ways = [spelled.get(tuple(sound.split()), []) for sound in sounds]
         score = columns[range(len(path)), path].sum()
         for words in itertools.product(*ways):
             text = " ".join(words)
@@ -92,11 +91,9 @@ def texts_by_force(
 
 @pytest.mark.parametrize("with_model", [False, True])
 @pytest.mark.parametrize("seed", range(6))
-def test_an_unpruned_search_is_exact(recognizer: Recognizer, seed: int, with_model: bool) -> None:
+def test_an_unpruned_search_is_exact(seed: int, with_model: bool) -> None:
     """All texts and scores of brute force, in its order; "a" and "ay" sound alike."""
-    config = DecoderConfig(
-        beam_size=10**6, beam_threshold=1e9, lm_weight=0.7, word_bonus=-0.3, blank_penalty=0.0
-    )
+    config = DecoderConfig(beam_size=10**6, beam_threshold=1e9, lm_weight=0.7, word_bonus=-0.3)
     path = shipped("lm", "english.kenlm")
     model = NgramModel.load(path) if with_model else None
     search = LexiconSearch(SMALL, Lexicon(WORDS), model, config)
@@ -108,14 +105,26 @@ def test_an_unpruned_search_is_exact(recognizer: Recognizer, seed: int, with_mod
     assert scores == sorted(scores, reverse=True)
 
 
-def test_a_phrase_may_begin_another(recognizer: Recognizer) -> None:
-    phrases = Lexicon({"ab": (("AA", "B"),), "ab a": (("AA", "B", BOUNDARY, "AA"),)})
+def test_a_phrase_may_begin_another() -> None:
+    phrases = Lexicon({"ab": (("AA", "B"),), "ab a": (("AA", "B|", "AA"),)})
     search = LexiconSearch(SMALL, phrases, None, DecoderConfig(word_bonus=0.0))
-    labels = SMALL.ids(["AA", "B", BOUNDARY, BLANK, "AA", BOUNDARY])
-    log_probs = np.full((6, len(SMALL.labels)), -9.0, np.float32)
-    log_probs[range(6), labels] = -0.01
+    labels = SMALL.ids(["AA", "B|", BLANK, "AA|"])
+    log_probs = np.full((4, len(SMALL.labels)), -9.0, np.float32)
+    log_probs[range(4), labels] = -0.01
     assert search.decode(log_probs)[0].text == "ab a"
-    assert search.decode(log_probs[:4])[0].text == "ab"
+    assert search.decode(log_probs[:3])[0].text == "ab"
+
+
+def test_a_word_may_follow_itself_after_a_blank_and_lasts_while_it_is_held() -> None:
+    search = LexiconSearch(SMALL, Lexicon({"a": (("AA",),)}), None, DecoderConfig(word_bonus=0.0))
+    labels = SMALL.ids(["AA|", "AA|", BLANK, "AA|", BLANK])
+    log_probs = np.full((5, len(SMALL.labels)), -9.0, np.float32)
+    log_probs[range(5), labels] = -0.01
+    words = search.decode(log_probs)[0].words
+    assert [(word.word, word.first_step, word.end_step) for word in words] == [
+        ("a", 0, 2),
+        ("a", 3, 4),
+    ]
 
 
 def test_what_was_pruned_is_gone_and_the_best_stays(
@@ -161,14 +170,14 @@ def test_beams_compare_by_what_they_heard(recognizer: Recognizer, speech: LogPro
 def test_words_lie_in_order_and_within_the_beam(recognizer: Recognizer, speech: LogProbs) -> None:
     words = recognizer.search.decode(speech)[0].words
     for word in words:
-        assert 0 <= word.first_step < word.end_step < word.boundary_step <= len(speech)
+        assert 0 <= word.first_step < word.end_step <= len(speech)
         assert 0 < word.confidence <= 1
     for word, after in itertools.pairwise(words):
-        assert word.boundary_step <= after.first_step
+        assert word.end_step <= after.first_step
 
 
 def test_the_language_model_decides_between_homophones(recognizer: Recognizer) -> None:
-    labels = ["W", "IY", "|", "N", "OW", "|"]
+    labels = ["W", "IY|", "N", "OW|"]
     path = [token for label in PHONE_ALPHABET.ids(labels) for token in (label, 0)]
     log_probs = np.full((len(path), len(PHONE_ALPHABET.labels)), -12.0, np.float32)
     log_probs[range(len(path)), path] = -1e-3

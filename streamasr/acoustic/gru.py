@@ -10,7 +10,7 @@
       | conv_layers x  [layer norm -> causal convolution over 3 steps -> ReLU] + residual
       | gru_layers  x  [layer norm -> GRU] + residual
       | layer norm
-      +--> phone head       (blank, 39 phones, word boundary)
+      +--> phone head       (blank, 39 phones, the same as last ones of a word)
       +--> character head   (blank, a-z, apostrophe, space)
 
 Every layer is strictly causal. Look-ahead comes from reading the answer for step *s*
@@ -39,7 +39,7 @@ class NetworkConfig:
     conv_layers: int = 2
     gru_layers: int = 3
     lookahead_steps: int = 7
-    phone_labels: int = 41
+    phone_labels: int = 79
     character_labels: int = 29
 
 

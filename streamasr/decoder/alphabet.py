@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from streamasr.decoder.lexicon import BOUNDARY, PHONES
+from streamasr.decoder.lexicon import LAST_PHONES, PHONES
 
 BLANK = "<blank>"
 SPACE = " "
@@ -34,5 +34,5 @@ class Alphabet:
         return labels
 
 
-PHONE_ALPHABET = Alphabet((BLANK, *PHONES, BOUNDARY), 0)
+PHONE_ALPHABET = Alphabet((BLANK, *PHONES, *LAST_PHONES), 0)
 CHARACTER_ALPHABET = Alphabet((BLANK, *ascii_lowercase, "'", SPACE), 0)

@@ -8,8 +8,7 @@ of all its CTC paths whose last step was blank, and of those whose last step was
 own label (Graves, "Supervised sequence labelling with recurrent neural networks", 2012,
 7.5: prefix search). At every step a hypothesis
 
-- stays: by a blank, or by its last label held; at the root, between words, also by a boundary,
-  which is silence there as the blank is;
+- stays: by a blank, or by its last label held;
 - goes on to each child of its node by the child's label. The same label as the last one
   needs a blank in between, so only the first of the two log-probabilities counts;
 - ends a word where its node ends a spelling: the word joins the context and the language
@@ -34,7 +33,7 @@ order whatever the chunks were, so chunks give what the whole gives, bit for bit
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,7 @@ from streamasr.config import DecoderConfig
 from streamasr.decoder.alphabet import Alphabet
 from streamasr.decoder.history import Context, Floats, Ints, Paths, Trace
 from streamasr.decoder.hypothesis import Heard, HeardWord, Hypothesis, LogProbs
-from streamasr.decoder.lexicon import BOUNDARY, Lexicon
+from streamasr.decoder.lexicon import Lexicon, word_labels
 from streamasr.decoder.ngram import NgramModel
 from streamasr.decoder.tree import ROOT, PrefixTree
 
@@ -104,7 +103,6 @@ class LexiconSearch:
         """
         self.alphabet = alphabet
         self._words = tuple(lexicon)
-        self._boundary = alphabet.ids([BOUNDARY])[0]
         self._model = language_model
         self._config = config
         self._tree = self._plant(lexicon)
@@ -126,7 +124,7 @@ class LexiconSearch:
         for number, (word, pronunciations) in enumerate(lexicon.items()):
             score = 0.0 if self._model is None else self._model.unigram(word)
             for phones in pronunciations:
-                spellings.append([*(index[phone] for phone in phones), self._boundary])
+                spellings.append([index[label] for label in word_labels(phones)])
                 words.append(number)
                 scores.append(score)
         return PrefixTree(spellings, words, scores)
@@ -142,8 +140,7 @@ class LexiconSearch:
         """The beam of an utterance of which nothing has been heard."""
         model_state = None if self._model is None else self._model.start()
         paths = Paths(
-            np.array([-1]), np.array([-1]), np.zeros(1), np.zeros(1), np.array([0]),
-            np.array([None], object),
+            np.array([-1]), np.zeros(1), np.zeros(1), np.array([0]), np.array([None], object),
         )  # fmt: skip
         return Beam(
             (), 0, np.array([ROOT]), np.array([0]), np.zeros(1), np.full(1, -np.inf),
@@ -155,14 +152,9 @@ class LexiconSearch:
         if len(log_probs) == 0:
             return beam
         chunks = (*beam.chunks, log_probs)
-        emissions = log_probs.astype(np.float64)
-        emissions[:, self.alphabet.blank_id] -= self._config.blank_penalty
-        for column in emissions:
+        for column in log_probs.astype(np.float64):
             beam = self._step(beam, column)
-        return Beam(
-            chunks, beam.steps, beam.nodes, beam.context, beam.blank, beam.label, beam.contexts,
-            beam.paths,
-        )  # fmt: skip
+        return replace(beam, chunks=chunks)
 
     def _step(self, beam: Beam, column: Floats) -> Beam:
         candidates, contexts = self._extend(beam, column)
@@ -187,8 +179,7 @@ class LexiconSearch:
         token = self._token[nodes]
         whole = np.logaddexp(beam.blank, beam.label)
         blank = column[self.alphabet.blank_id]
-        silence = np.logaddexp(blank, column[self._boundary])
-        stay_blank = whole + np.where(nodes == ROOT, silence, blank)
+        stay_blank = whole + blank
         stay_label = np.where(token >= 0, beam.label + column[token], -np.inf)
         is_end = nodes >= self._count
         ended = np.flatnonzero(is_end)
@@ -201,7 +192,7 @@ class LexiconSearch:
         before = np.where(child_token == token[source], beam.blank[source], whole[source])
         reached = before + column[child_token]
 
-        scores = np.array([context.score for context in beam.contexts])[beam.context]
+        scores = _context_scores(beam.contexts)[beam.context]
         rank = reached + scores[source] + self._rank[child]
         rank_stay = np.maximum(stay_blank, stay_label) + scores + self._rank[nodes]
         least = max(rank_stay.max(), rank.max(initial=-np.inf)) - self._config.beam_threshold
@@ -277,7 +268,7 @@ class LexiconSearch:
 
     def _prune(self, merged: _Candidates, contexts: Sequence[Context]) -> Ints:
         """Which of ``merged`` stay, in their order."""
-        scores = np.array([context.score for context in contexts])[merged.context]
+        scores = _context_scores(contexts)[merged.context]
         rank = np.logaddexp(merged.blank, merged.label) + scores + self._rank[merged.nodes]
         kept = np.flatnonzero(rank >= rank.max() - self._config.beam_threshold)
         most = self._config.beam_size
@@ -298,41 +289,40 @@ class LexiconSearch:
         new_label = (kept.nodes != from_nodes) & (kept.nodes != ROOT)
         held = (kept.nodes == from_nodes) & (kept.label >= kept.blank)
         emission = column[self._token[kept.nodes]]
-        first_label = new_label & (paths.first < 0)
-        boundary = new_label & (kept.word >= 0)
-        label = new_label & ~boundary
+        first = np.where(new_label & (paths.first < 0), step, paths.first)
+        count = paths.count + new_label
+        total = np.where(new_label, paths.sum + paths.peak, paths.sum)
+        peak = np.where(
+            new_label, emission, np.where(held, np.maximum(paths.peak, emission), paths.peak)
+        )
         traces = paths.traces
-        for index in np.flatnonzero(boundary).tolist():
-            count = max(1, int(paths.count[index]))
-            sureness = float(np.exp((paths.sum[index] + paths.peak[index]) / count))
-            word = HeardWord(
-                self._words[kept.word[index]],
-                int(paths.first[index]) if paths.first[index] >= 0 else step,
-                int(paths.end[index]) if paths.end[index] >= 0 else step + 1,
-                step + 1,
-                round(min(1.0, sureness), 4),
-            )
-            traces[index] = Trace(traces[index], word)
-        none = boundary | (kept.nodes >= self._count) | (kept.nodes == ROOT)
+        at_end = kept.nodes >= self._count
+        for index in np.flatnonzero(at_end).tolist():
+            if new_label[index]:
+                sureness = float(np.exp((total[index] + peak[index]) / count[index]))
+                word = HeardWord(
+                    self._words[kept.word[index]],
+                    int(first[index]),
+                    step + 1,
+                    round(min(1.0, sureness), 4),
+                )
+                traces[index] = Trace(traces[index], word)
+            else:
+                ended = traces[index]
+                traces[index] = Trace(ended.before, replace(ended.word, end_step=step + 1))
+        none = at_end | (kept.nodes == ROOT)
         return Paths(
-            np.where(none, -1, np.where(first_label, step, paths.first)),
-            np.where(none, -1, np.where(label | held, step + 1, paths.end)),
-            np.where(none, 0.0, np.where(label, paths.sum + paths.peak, paths.sum)),
-            np.where(
-                none,
-                0.0,
-                np.where(
-                    label, emission, np.where(held, np.maximum(paths.peak, emission), paths.peak)
-                ),
-            ),
-            np.where(none, 0, paths.count + label),
+            np.where(none, -1, first),
+            np.where(none, 0.0, total),
+            np.where(none, 0.0, peak),
+            np.where(none, 0, count),
             traces,
         )
 
     def _scores(self, beam: Beam) -> Floats:
         """``(hypotheses,)``: what was heard and what the language model said, up to now."""
-        scores = np.array([context.score for context in beam.contexts])[beam.context]
-        total: Floats = np.logaddexp(beam.blank, beam.label) + scores
+        heard = np.logaddexp(beam.blank, beam.label)
+        total: Floats = heard + _context_scores(beam.contexts)[beam.context]
         return total
 
     def best(self, beam: Beam) -> Hypothesis:
@@ -361,9 +351,8 @@ class LexiconSearch:
         return " ".join(reversed(words))
 
     def is_speech(self, log_probs: LogProbs) -> NDArray[np.bool_]:
-        """``(steps,)``: where a phone is more probable than blank and boundary."""
-        best = log_probs.argmax(axis=1)
-        speech: NDArray[np.bool_] = ~np.isin(best, (self.alphabet.blank_id, self._boundary))
+        """``(steps,)``: where some phone is more probable than the blank."""
+        speech: NDArray[np.bool_] = log_probs.argmax(axis=1) != self.alphabet.blank_id
         return speech
 
     def finish(self, beam: Beam, most: int) -> list[Hypothesis]:
@@ -374,18 +363,15 @@ class LexiconSearch:
         whole = np.flatnonzero((beam.nodes >= self._count) | (beam.nodes == ROOT))
         if len(whole) == 0:
             whole = np.arange(len(beam.nodes))
-        order = whole[np.argsort(beam.context[whole], kind="stable")]
-        context = beam.context[order]
-        first = np.flatnonzero(np.concatenate([[True], context[1:] != context[:-1]]))
-        scores = np.logaddexp.reduceat(self._scores(beam)[order], first)
+        scores = self._scores(beam)
         readings = []
-        for place, (score, start) in enumerate(zip(scores.tolist(), first.tolist(), strict=True)):
-            end = first[place + 1] if place + 1 < len(first) else len(order)
-            members = order[start:end]
-            best = int(members[self._scores(beam)[members].argmax()])
-            history = beam.contexts[beam.context[best]]
+        for number in np.unique(beam.context[whole]).tolist():
+            members = whole[beam.context[whole] == number]
+            score = float(np.logaddexp.reduce(scores[members]))
             if self._model is not None:
-                score += self._config.lm_weight * self._model.finish(history.model_state)
+                model_state = beam.contexts[number].model_state
+                score += self._config.lm_weight * self._model.finish(model_state)
+            best = int(members[scores[members].argmax()])
             readings.append(Hypothesis(_words(beam, best), score))
         readings.sort(key=lambda reading: -reading.score)
         return readings[:most]
@@ -393,6 +379,10 @@ class LexiconSearch:
     def decode(self, log_probs: LogProbs, most: int = 1) -> list[Hypothesis]:
         """A whole utterance at once."""
         return self.finish(self.advance(self.start(), log_probs), most)
+
+
+def _context_scores(contexts: Sequence[Context]) -> Floats:
+    return np.array([context.score for context in contexts])
 
 
 def _words(beam: Beam, hypothesis: int) -> tuple[HeardWord, ...]:

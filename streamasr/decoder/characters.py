@@ -28,7 +28,7 @@ from pyctcdecode.decoder import (
 from pyctcdecode.language_model import HotwordScorer, LanguageModel
 
 from streamasr.config import DecoderConfig
-from streamasr.decoder.alphabet import SPACE, Alphabet
+from streamasr.decoder.alphabet import CHARACTER_ALPHABET, SPACE, Alphabet
 from streamasr.decoder.hypothesis import Heard, HeardWord, Hypothesis, LogProbs
 from streamasr.decoder.ngram import NgramModel
 
@@ -49,6 +49,11 @@ class CharacterBeam(Heard):
 
     hypotheses: _Hypotheses = field(repr=False)
     _scores: _Scores = field(repr=False)
+
+
+def greedy_text(log_probs: LogProbs) -> str:
+    """The words of the most probable path; ``log_probs`` are of ``CHARACTER_ALPHABET``."""
+    return " ".join("".join(CHARACTER_ALPHABET.collapse(log_probs.argmax(1).tolist())).split())
 
 
 class CharacterSearch:
@@ -175,7 +180,7 @@ class CharacterSearch:
         self, text: str, frames: Sequence[tuple[int, int]], score: float, log_probs: LogProbs
     ) -> Hypothesis:
         words = tuple(
-            HeardWord(word, first, end, end, self._confidence(word, log_probs[first:end]))
+            HeardWord(word, first, end, self._confidence(word, log_probs[first:end]))
             for word, (first, end) in zip(text.split(), frames, strict=False)
         )
         return Hypothesis(words, float(score))

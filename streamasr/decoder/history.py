@@ -73,13 +73,12 @@ class Trace:
 class Paths:
     """Of each hypothesis' best path, where its word in progress lies and how sure it is.
 
-    ``first`` and ``end`` are steps (``first`` −1 before a word's first label), ``sum`` adds
-    up the highest log-probabilities of the finished ones of its ``count`` labels, ``peak`` is
-    that of the last one; ``traces`` are the words before.
+    ``first`` is the step of a word's first label (−1 before it), ``sum`` adds up the highest
+    log-probabilities of the finished ones of its ``count`` labels, ``peak`` is that of the
+    last one; ``traces`` are the words before.
     """
 
     first: Ints
-    end: Ints
     sum: Floats
     peak: Floats
     count: Ints
@@ -87,6 +86,6 @@ class Paths:
 
     def take(self, index: Ints) -> "Paths":
         return Paths(
-            self.first[index], self.end[index], self.sum[index], self.peak[index],
-            self.count[index], self.traces[index],
+            self.first[index], self.sum[index], self.peak[index], self.count[index],
+            self.traces[index],
         )  # fmt: skip

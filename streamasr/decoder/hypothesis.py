@@ -14,15 +14,14 @@ class HeardWord:
     """A word of a hypothesis.
 
     Steps count from the beam's start: the word's first label begins at ``first_step``, its
-    last one is over at ``end_step``, its boundary at ``boundary_step`` (both exclusive).
-    ``confidence`` is the geometric mean, over the word's labels, of the highest probability
-    that the network gave the label where the path has it: in 0..1, not calibrated.
+    last one is over at ``end_step`` (exclusive). ``confidence`` is the geometric mean, over
+    the word's labels, of the highest probability that the network gave the label where the
+    path has it (the last label: where it begins): in 0..1, not calibrated.
     """
 
     word: str
     first_step: int
     end_step: int
-    boundary_step: int
     confidence: float
 
 

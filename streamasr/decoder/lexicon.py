@@ -18,11 +18,20 @@ PHONES: tuple[str, ...] = (
 )  # fmt: skip
 """CMUdict's phones, in alphabetical order."""
 
-BOUNDARY = "|"
-"""Ends every word where the labels are phones."""
+WORD_END = "|"
+"""Marks the last phone of a word: ``T|`` is the end of "cat"."""
+
+LAST_PHONES: tuple[str, ...] = tuple(phone + WORD_END for phone in PHONES)
+"""The phones as last ones of a word, in the order of :data:`PHONES`."""
 
 Phones: TypeAlias = tuple[str, ...]
 """One pronunciation: a sequence of :data:`PHONES`, never empty."""
+
+
+def word_labels(phones: Phones) -> Phones:
+    """``phones`` as the network writes a word: the last one marked as such."""
+    return (*phones[:-1], phones[-1] + WORD_END)
+
 
 _XZ_MAGIC = b"\xfd7zXZ\x00"
 _KNOWN_PHONES = frozenset(PHONES)
@@ -126,7 +135,8 @@ class Lexicon(Mapping[str, tuple[Phones, ...]]):
     def of_phrases(self, phrases: Iterable[str]) -> "Lexicon":
         """Return the lexicon whose entries are whole ``phrases``, of words of this one.
 
-        A phrase is pronounced as its words are, every way, with ``BOUNDARY`` between them.
+        A phrase is pronounced as its words are, every way, each but the last ended by its marked
+        phone.
 
         Raises
         ------
@@ -144,7 +154,8 @@ class Lexicon(Mapping[str, tuple[Phones, ...]]):
                 )
             ways = product(*(self[word] for word in words))
             spelled[phrase] = tuple(
-                tuple(phone for word in way for phone in (BOUNDARY, *word))[1:] for way in ways
+                (*(label for word in way[:-1] for label in word_labels(word)), *way[-1])
+                for way in ways
             )
         return Lexicon(spelled)
 

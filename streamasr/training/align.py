@@ -3,9 +3,8 @@
 A trained network knows both: the best CTC path (Viterbi) through all pronunciations of the
 known words says which of them were spoken ("the" as DH AH or DH IY, "a" as AH or EY), and
 where many blank steps lie between two words. The quietest frame among those is a place to
-cut: a recurrence over many short utterances side by side trains half again as fast as over
-few long ones, and a listener that renews its network at every silence hears short
-utterances anyway.
+cut: a recurrence over many short utterances side by side trains faster than over few long
+ones, and a listener that renews its network at every silence hears short utterances anyway.
 """
 
 import json
@@ -23,12 +22,12 @@ from rich.progress import track
 
 from streamasr.acoustic.checkpoint import load_checkpoint
 from streamasr.decoder.alphabet import PHONE_ALPHABET
-from streamasr.decoder.lexicon import BOUNDARY, Lexicon
+from streamasr.decoder.lexicon import Lexicon, word_labels
 from streamasr.training.batches import Alignment, Cut, make_batch
 from streamasr.training.features import FeatureStore
+from streamasr.training.log import disk_error
 
 _BLANK = PHONE_ALPHABET.blank_id
-_BOUNDARY = PHONE_ALPHABET.ids([BOUNDARY])[0]
 _LEAST_GAP_STEPS = 6
 _SMOOTHED_FRAMES = 9
 _BATCH = 16
@@ -36,8 +35,8 @@ _BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class SpokenWord:
-    """``pronunciation`` counts from 0 in the lexicon; the word's labels, its boundary
-    included, lie on the steps from ``first_step`` to before ``end_step``."""
+    """``pronunciation`` counts from 0 in the lexicon; the word's labels
+    lie on the steps from ``first_step`` to before ``end_step``."""
 
     pronunciation: int
     first_step: int
@@ -63,7 +62,7 @@ class _Graph:
             exits = []
             for number, phones in enumerate(lexicon.pronunciations[spelling]):
                 last = list(entries)
-                for token in PHONE_ALPHABET.ids(phones):
+                for token in PHONE_ALPHABET.ids(word_labels(phones)):
                     label = self._state(
                         token, [s for s in last if self.tokens[s] != token], word, number
                     )
@@ -71,8 +70,7 @@ class _Graph:
                         self.starts.append(label)
                     last = [label, self._state(_BLANK, [label], -1, -1)]
                 exits += last
-            boundary = self._state(_BOUNDARY, exits, word, -1)
-            entries = [boundary, self._state(_BLANK, [boundary], -1, -1)]
+            entries = exits
         self.ends = entries
 
     def _state(self, token: int, before: list[int], word: int, pronunciation: int) -> int:
@@ -116,8 +114,7 @@ def align(
         if word >= 0:
             first[word] = step
             end[word] = end[word] or step + 1
-            if graph.pronunciation[state] >= 0:
-                pronunciation[word] = graph.pronunciation[state]
+            pronunciation[word] = graph.pronunciation[state]
         state = int(chosen[step, state])
     return [SpokenWord(*each) for each in zip(pronunciation, first, end, strict=True)]
 
@@ -143,8 +140,11 @@ def open_alignments(
     store: FeatureStore, checkpoint: Path, lexicon: Lexicon, folder: Path
 ) -> dict[int, Alignment]:
     """Alignments of the utterances of ``store`` at their own speed, by index, by the network
-    of ``checkpoint``; kept in ``folder``."""
-    key = sha256(checkpoint.read_bytes() + repr(store.utterances).encode()).hexdigest()[:16]
+    of ``checkpoint``; kept in ``folder``. Raises ConfigError where the disk does not take
+    them."""
+    words = sorted({word for utterance in store.utterances for word in utterance.text.split()})
+    said = repr((store.utterances, [lexicon[word] for word in words]))
+    key = sha256(checkpoint.read_bytes() + said.encode()).hexdigest()[:16]
     path = folder / f"{key}.alignments.json"
     if not path.exists():
         found = _align_all(store, checkpoint, lexicon)
@@ -153,8 +153,11 @@ def open_alignments(
             for index, each in found.items()
         }
         partial = path.with_suffix(".tmp")
-        partial.write_text(json.dumps(rows))
-        partial.replace(path)
+        try:
+            partial.write_text(json.dumps(rows))
+            partial.replace(path)
+        except OSError as error:
+            raise disk_error(path, error) from None
     return {
         int(index): Alignment(tuple(pronunciations), tuple(Cut(*cut) for cut in cuts))
         for index, (pronunciations, cuts) in json.loads(path.read_text()).items()

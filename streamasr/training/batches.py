@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamasr.decoder.alphabet import CHARACTER_ALPHABET, PHONE_ALPHABET
-from streamasr.decoder.lexicon import BOUNDARY, Lexicon
+from streamasr.decoder.lexicon import Lexicon, word_labels
 from streamasr.training.augment import AugmentConfig, augment
 from streamasr.training.features import FeatureStore, Utterance
 
@@ -71,11 +71,11 @@ class Batch:
 
 
 def phone_target(utterance: Utterance, lexicon: Lexicon) -> list[int]:
-    """Token ids of the words as they were spoken, each word ended by a boundary."""
+    """Token ids of the words as they were spoken."""
     words = utterance.text.split()
     labels: list[str] = []
     for word, number in zip_longest(words, utterance.pronunciations, fillvalue=0):
-        labels += (*lexicon.pronunciations[str(word)][int(number)], BOUNDARY)
+        labels += word_labels(lexicon.pronunciations[str(word)][int(number)])
     return PHONE_ALPHABET.ids(labels)
 
 

@@ -8,7 +8,7 @@ from torch.nn.functional import ctc_loss
 
 from streamasr.acoustic.gru import Output
 from streamasr.training.batches import Batch
-from streamasr.training.sequence import denominator, log_probability
+from streamasr.training.sequence import Trigram, denominator, log_probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Objective:
     ``sequence.py``; a little less keeps some of CTC's pull towards the spoken labels."""
 
     def __init__(
-        self, trigram: Tensor, subsampling: int, phone_share: float, sequence_share: float
+        self, trigram: Trigram, subsampling: int, phone_share: float, sequence_share: float
     ) -> None:
         self._trigram = trigram
         self._subsampling = subsampling
@@ -46,11 +46,12 @@ class Objective:
                 (output.characters, batch.characters, batch.character_counts),
             )
         )
-        all_paths = torch.zeros(())
+        trigram = self._trigram.to(output.phones.device)
+        all_paths = output.phones.new_zeros(())
         if self._sequence_share > 0:
-            all_paths = denominator(output.phones, steps, self._trigram).sum()
+            all_paths = denominator(output.phones, steps, trigram).sum()
         language = sum(
-            log_probability(target, self._trigram)
+            log_probability(target, trigram)
             for target in torch.split(batch.phones, batch.phone_counts.tolist())
         )
         phones = phone + self._sequence_share * all_paths
