@@ -27,3 +27,12 @@ def test_a_folder_without_noise_is_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "nothing.wav", np.zeros(100), 16_000)
     with pytest.raises(ConfigError, match="silent"):
         Noise.load(tmp_path, 10.0)
+
+
+def test_noise_that_cannot_be_decoded_is_named_and_left_out(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "hiss.wav", np.full(100, 0.1), 16_000)
+    (tmp_path / "broken.opus").write_text("this is no audio")
+    noise = Noise.load(tmp_path, 10.0)
+    assert len(noise.stretches) == 1
+    assert len(noise.skipped) == 1
+    assert "broken.opus" in noise.skipped[0]

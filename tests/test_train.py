@@ -2,11 +2,11 @@
 
 import json
 import resource
-import select
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def command(config: TrainConfig, *more: str) -> list[str]:
         f"--{name.replace('_', '-')}={getattr(config, name)}"
         for name in (
             "width", "conv_layers", "gru_layers", "epochs", "decay_epochs", "warmup_updates",
-            "learning_rate", "batch_seconds", "processes", "network",
+            "learning_rate", "dropout", "batch_seconds", "processes", "network",
         )
     ]  # fmt: skip
     manifest = str(config.manifests[0])
@@ -108,36 +108,43 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(config: TrainConfig) -> 
     assert lines(stopped.folder, "epoch") == lines(config.folder, "epoch")
 
 
-def first_update(folder: Path, program: subprocess.Popen[str]) -> None:
-    """Return when the run has saved and gone on from there."""
+def run_until(update: int, config: TrainConfig, stop: signal.Signals) -> int:
+    """Start ``config``'s run as a program that saves and logs after every update, and send it
+    ``stop`` after ``update``. Returns its exit status."""
+    program = command(config, "--log-every=1", "--save-minutes=0")
     deadline = time.monotonic() + 90
-    while not (folder / "last.pt").exists() or len(lines(folder, "updates")) < 2:
-        assert program.poll() is None, program.stderr and program.stderr.read()
-        assert time.monotonic() < deadline, "no update in 90 s"
-        select.select([], [], [], 0.05)
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as run:
+        try:
+            while not (config.folder / "last.pt").exists() or last_update(config.folder) < update:
+                assert time.monotonic() < deadline, f"no update {update} in 90 s"
+                with suppress(subprocess.TimeoutExpired):
+                    run.wait(0.05)
+                    pytest.fail(run.stderr.read() if run.stderr else "the run ended")
+            run.send_signal(stop)
+            return run.wait(60)
+        finally:
+            run.kill()
+
+
+def last_update(folder: Path) -> int:
+    updates = lines(folder, "updates")
+    return int(updates[-1]["update"]) if updates else 0
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_run_goes_on_with_the_same_next_loss(config: TrainConfig, processes: int) -> None:
     config = replace(config, epochs=200, processes=processes, width=64)
-    every = ("--log-every=1", "--save-minutes=0")
-    with subprocess.Popen(command(config, *every), stderr=subprocess.PIPE, text=True) as program:
-        first_update(config.folder, program)
-        program.kill()
-    killed = lines(config.folder, "updates")
+    run_until(2, config, signal.SIGKILL)
+    before = len(lines(config.folder, "updates"))
     saved = torch.load(config.folder / "last.pt", weights_only=True)["counters"][2]
-    with subprocess.Popen(command(config, *every), stderr=subprocess.PIPE, text=True) as program:
-        first_update(config.folder, program)
-        while lines(config.folder, "updates")[-1]["update"] < killed[-1]["update"] + 2:
-            assert program.poll() is None
-            select.select([], [], [], 0.05)
-        program.send_signal(signal.SIGINT)
-        assert program.wait(60) == 130
-    resumed = lines(config.folder, "updates")[len(killed) :]
-    assert resumed[0]["update"] in (saved + 1, saved)
-    again = {line["update"]: line for line in resumed}
-    for line in killed:
-        assert again.get(line["update"], line) == line
+    assert run_until(saved + 3, config, signal.SIGINT) == 130
+    resumed = lines(config.folder, "updates")[before:]
+    assert resumed[0]["update"] == saved + 1
+    whole = replace(config, folder=config.folder.with_name("whole"))
+    run_until(saved + 3, whole, signal.SIGKILL)
+    uninterrupted = {line["update"]: line for line in lines(whole.folder, "updates")}
+    for line in resumed[:3]:
+        assert line == uninterrupted[line["update"]]
 
 
 def test_two_processes_learn_what_one_does(config: TrainConfig) -> None:
@@ -210,11 +217,30 @@ def test_a_save_of_another_network_is_not_taken_up(config: TrainConfig) -> None:
         train(replace(config, width=24))
 
 
+def test_a_damaged_save_is_named(config: TrainConfig) -> None:
+    train(replace(config, epochs=1))
+    (config.folder / "last.pt").write_bytes(b"no save at all")
+    with pytest.raises(ConfigError, match=r"last.pt cannot be taken up"):
+        train(config)
+
+
+def test_other_flags_than_the_network_has_are_refused(config: TrainConfig) -> None:
+    program = subprocess.run(
+        command(replace(config, network="cnn-lstm"), "--init=shipped"),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert program.returncode == 2
+    assert "--init is for the streaming network" in program.stderr
+
+
 def test_torchrun_shares_the_batches_among_its_processes(config: TrainConfig) -> None:
     program = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    _, *rest = command(replace(config, epochs=1))
+    config = replace(config, epochs=1, dropout=0.0)  # what is dropped out differs by process
+    _, *rest = command(config)
     subprocess.run([sys.executable, *program, *rest], timeout=110, check=True, capture_output=True)
-    alone = replace(config, folder=config.folder.with_name("alone"), epochs=1)
+    alone = replace(config, folder=config.folder.with_name("alone"))
     train(alone)
     ours, theirs = lines(alone.folder, "epoch")[0], lines(config.folder, "epoch")[0]
     assert theirs["hours"] == ours["hours"]
@@ -257,17 +283,20 @@ def test_a_bad_line_is_named_and_the_others_are_read(manifest: Path) -> None:
     assert read.skipped[0].startswith(f"{manifest}:8:")
 
 
-def test_augmentation_keeps_shape_and_floor() -> None:
+@pytest.mark.parametrize("mels", [80, 128])
+def test_augmentation_keeps_bands_and_floor(mels: int) -> None:
     random = np.random.default_rng(0)
-    silence = np.full(80, -13.8, np.float32)
-    noise = random.normal(-8, 1, (50, 80)).astype(np.float32)
-    frames = random.normal(-5, 2, (100, 80)).astype(np.float32)
+    silence = np.full(mels, -13.8, np.float32)
+    noise = random.normal(-8, 1, (50, mels)).astype(np.float32)
+    frames = random.normal(-5, 2, (100, mels)).astype(np.float32)
     config = AugmentConfig(noise_probability=1.0)
+    slowest, fastest = config.tempo
+    longest = 100 / slowest + 1 + 2 * config.long_pad_frames
     for _ in range(20):
         changed = augment(frames, silence, frames.mean(0), noise, config, random, masks=True)
         assert changed.dtype == np.float32
-        assert changed.shape[1] == 80
-        assert 100 <= len(changed) <= 100 + sum(config.pad_frames)
+        assert changed.shape[1] == mels
+        assert 100 / fastest - 1 <= len(changed) <= longest
         assert np.isfinite(changed).all()
         assert (changed >= -13.81).all()
 

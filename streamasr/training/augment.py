@@ -23,21 +23,24 @@ class AugmentConfig:
 
     gain_db: tuple[float, float] = (-12.0, 6.0)
     equaliser_db: float = 2.5
-    noise_probability: float = 0.15
-    noise_snr_db: tuple[float, float] = (8.0, 30.0)
-    telephone_probability: float = 0.1
+    noise_probability: float = 0.3
+    noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    telephone_probability: float = 0.2
     pad_frames: tuple[int, int] = (60, 40)
+    long_pad_probability: float = 0.15
+    long_pad_frames: int = 500
     digital_silence_probability: float = 0.3
-    vocal_tract_warp: float = 0.08
+    tempo: tuple[float, float] = (0.9, 1.1)
+    vocal_tract_warp: float = 0.1
     frequency_masks: int = 2
-    frequency_mask_mels: int = 12
-    time_mask_every_frames: int = 300
-    time_mask_frames: int = 25
+    frequency_mask_mels: int = 15
+    time_mask_every_frames: int = 250
+    time_mask_frames: int = 28
 
 
 _LOG_PER_DB = np.log(10) / 10
-_TELEPHONE_MELS = (59, 65)
-"""The first of 80 mel bands that a telephone leaves empty: from 3.3 to 4.0 kHz up."""
+_TELEPHONE_HZ = (3300.0, 4000.0)
+"""A telephone leaves everything above some frequency in this range empty."""
 
 
 def augment(
@@ -52,6 +55,7 @@ def augment(
 ) -> Frames:
     """One utterance, changed at random. ``silence`` and ``mean`` are ``(mels,)``;
     ``noise`` is a long stretch of noise frames or None; ``masks`` adds SpecAugment."""
+    frames = _hurry(frames, random.uniform(*config.tempo))
     frames = _warp(frames, random.uniform(-1, 1) * config.vocal_tract_warp)
     frames = _equalise(frames, random.normal(0, config.equaliser_db, _EQUALISER_CURVES))
     frames = _pad(frames, silence, config, random)
@@ -59,16 +63,28 @@ def augment(
         frames = _add_noise(frames, noise, random.uniform(*config.noise_snr_db), random)
     frames = np.maximum(frames + random.uniform(*config.gain_db) * _LOG_PER_DB, silence)
     if random.random() < config.telephone_probability:
-        frames[:, int(random.integers(*_TELEPHONE_MELS)) :] = silence[0]
+        above = _band_centres_hz(frames.shape[1]) > random.uniform(*_TELEPHONE_HZ)
+        frames[:, above] = silence[above]
     if masks:
         _mask(frames, mean, config, random)
     return frames
 
 
+def _hurry(frames: Frames, tempo: float) -> Frames:
+    """The same speech in ``1 / tempo`` of the time, without a change of pitch: frames in
+    between are interpolated."""
+    places = np.arange(0, len(frames) - 0.5, tempo)
+    before = places.astype(int)
+    after = np.minimum(before + 1, len(frames) - 1)
+    part = (places - before).astype(np.float32)[:, None]
+    hurried: Frames = frames[before] * (1 - part) + frames[after] * part
+    return hurried
+
+
 @cache
-def _band_centres_hz() -> NDArray[np.float64]:
-    """``(mels,)``: the frequency at which each band of the standard features is highest."""
-    config = FeatureConfig()
+def _band_centres_hz(mels: int) -> NDArray[np.float64]:
+    """``(mels,)``: the mean frequency of each band."""
+    config = FeatureConfig(mels=mels)
     bins_hz = np.linspace(0, config.sample_rate_hz / 2, config.fft_samples // 2 + 1)
     filters = mel_filters(config)
     centres: NDArray[np.float64] = (bins_hz @ filters) / filters.sum(0)
@@ -77,10 +93,8 @@ def _band_centres_hz() -> NDArray[np.float64]:
 
 def _warp(frames: Frames, warp: float) -> Frames:
     """Formants moved up by the part ``warp``, as by a shorter vocal tract (Jaitly and Hinton,
-    "Vocal tract length perturbation", 2013); only for the standard number of bands."""
-    centres_hz = _band_centres_hz()
-    if frames.shape[1] != len(centres_hz):
-        return frames
+    "Vocal tract length perturbation", 2013)."""
+    centres_hz = _band_centres_hz(frames.shape[1])
     bands = np.arange(len(centres_hz))
     source = np.interp(centres_hz / (1 + warp), centres_hz, bands)
     lower = np.minimum(source.astype(int), len(bands) - 2)
@@ -104,8 +118,14 @@ def _equalise(frames: Frames, gains_db: NDArray[np.float64]) -> Frames:
 def _pad(
     frames: Frames, silence: Frames, config: AugmentConfig, random: np.random.Generator
 ) -> Frames:
-    """Silence before and after: the recording's own quietest frames, or digital silence."""
-    before, after = (int(random.integers(0, most + 1)) for most in config.pad_frames)
+    """Silence before and after: the recording's own quietest frames, or digital silence.
+    Sometimes it is long, or the network would hear words in what it has never heard."""
+    before, after = (
+        int(random.integers(0, 1 + (config.long_pad_frames if is_long else most)))
+        for most, is_long in zip(
+            config.pad_frames, random.random(2) < config.long_pad_probability, strict=True
+        )
+    )
     if random.random() < config.digital_silence_probability:
         quiet = silence[None]
     else:
