@@ -28,7 +28,7 @@ from streamasr.capture.microphone import Microphone
 from streamasr.config import CaptureConfig
 from streamasr.errors import AudioFormatError, ConfigError
 from streamasr.frontend.resample import Samples
-from streamasr.training.manifest import COLUMNS
+from streamasr.training.manifest import COLUMNS, audio_seconds
 
 SAMPLE_RATE_HZ = 16_000
 FIRST_WORD_SECONDS = 2.0
@@ -295,9 +295,9 @@ class ManifestLines:
         """
         name = self._name(clip)
         try:
-            seconds = soundfile.info(clip.path).duration
-        except soundfile.LibsndfileError:
-            raise AudioFormatError(f"{clip.path} is not audio: delete it to record it") from None
+            seconds = audio_seconds(clip.path)
+        except AudioFormatError as error:
+            raise AudioFormatError(f"{error}: delete it to record it") from None
         line = f"{name}\t{seconds:.3f}\t{clip.speaker}\t{clip.text}"
         others = [known for known in self._lines if known.split("\t")[0] != name]
         try:

@@ -57,6 +57,13 @@ def test_one_command_trains_it_and_another_scores_it(
     assert figures["utterances"] == 4
     assert figures["rtf"] > 0
     assert figures["latency_ms"] > 0
+    words = tmp_path / "words.txt"
+    words.write_text("yes\nno\n")
+    program = [sys.executable, "-m", "streamasr", "evaluate", str(manifest)]
+    held = [*program, "--checkpoint", checkpoint, "--phrases", str(words)]
+    refused = subprocess.run(held, capture_output=True, text=True, timeout=100)
+    assert refused.returncode == 2
+    assert "cannot be held to --phrases" in refused.stderr
     if network == WORD_CLASSIFIER:
         network_found = load_baseline(Path(checkpoint))
         assert isinstance(network_found, WordClassifier)
@@ -75,7 +82,7 @@ def test_a_transcriber_gives_a_distribution_for_every_step(name: str) -> None:
 def test_a_classifier_hears_clips_of_any_length() -> None:
     network = WordClassifier(("no", "yes")).eval()
     for frames in (1, 99, 100, 250):
-        assert network.word(np.zeros((frames, 80), np.float32)) in ("no", "yes")
+        assert network.text(np.zeros((frames, 80), np.float32)) in ("no", "yes")
 
 
 def test_other_files_are_no_baselines(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from streamasr.training.plots import (
     EXAMPLES_A_SECTION,
     Example,
     draw_curves,
-    plot_curves,
     read_history,
+    save_figure,
     write_report,
 )
 
@@ -115,15 +115,15 @@ def test_the_picture_is_a_png_however_little_there_is(
     tmp_path: Path, rows: list[dict[str, object]]
 ) -> None:
     picture = tmp_path / "curves.png"
-    plot_curves(write(tmp_path / "log.jsonl", rows), picture)
+    save_figure(draw_curves(read_history(write(tmp_path / "log.jsonl", rows))), picture)
     assert picture.read_bytes().startswith(PNG_MAGIC)
 
 
 def test_files_that_cannot_be_used_are_named(tmp_path: Path, log: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.jsonl cannot be read: No such file"):
-        plot_curves(tmp_path / "absent.jsonl", tmp_path / "curves.png")
+        read_history(tmp_path / "absent.jsonl")
     with pytest.raises(ConfigError, match=r"curves\.png cannot be written: No such file"):
-        plot_curves(log, tmp_path / "absent" / "curves.png")
+        save_figure(draw_curves(read_history(log)), tmp_path / "absent" / "curves.png")
 
 
 def test_the_report_has_settings_epochs_and_curves(tmp_path: Path, log: Path) -> None:

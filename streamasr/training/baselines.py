@@ -8,7 +8,8 @@ clips), made small enough for a CPU, and trained by the same loop on the same ba
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import ctc_loss, nll_loss
 
 from streamasr.decoder.alphabet import CHARACTER_ALPHABET
+from streamasr.decoder.characters import greedy_text
 from streamasr.errors import CheckpointError, ConfigError
 from streamasr.training.batches import Batch, frame_statistics
 from streamasr.training.data import TrainingData
@@ -117,6 +119,16 @@ class Transcriber(nn.Module):
         log_probs: Tensor = self.head(x).float().log_softmax(-1)
         return log_probs
 
+    @torch.no_grad()
+    def log_probs(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``(steps, 29)`` of a whole recording's ``frames`` ``(n, mels)``."""
+        log_probs: NDArray[np.float32] = self(torch.from_numpy(frames)[None])[0].numpy()
+        return log_probs
+
+    def text(self, frames: NDArray[np.float32]) -> str:
+        """The words of the most probable path."""
+        return greedy_text(self.log_probs(frames))
+
 
 class _ResidualBlock(nn.Module):
     """Two convolutions with batch normalisation around a shortcut (He et al., 2016)."""
@@ -170,34 +182,72 @@ class WordClassifier(nn.Module):
         return log_probs
 
     @torch.no_grad()
-    def word(self, frames: NDArray[np.float32]) -> str:
+    def text(self, frames: NDArray[np.float32]) -> str:
         """The most probable word of a clip's ``frames`` ``(n, mels)``."""
         return self.words[int(self(torch.from_numpy(frames)[None]).argmax())]
 
 
-@torch.no_grad()
-def log_probs_of(network: Transcriber, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``(steps, 29)`` of a whole recording's ``frames`` ``(n, mels)``."""
-    log_probs: NDArray[np.float32] = network(torch.from_numpy(frames)[None])[0].numpy()
-    return log_probs
+class _BaselineTask(Task):
+    """What the tutorials' networks have in common: dev texts without a language model, and a
+    file that is no checkpoint."""
+
+    network: Transcriber | WordClassifier
+    score_figure: str
+
+    def __init__(self, network: Transcriber | WordClassifier, data: TrainingData) -> None:
+        network.mean, network.deviation = frame_statistics(data.sources)
+        self.network = network
+        self.heads = (network.head,)
+        self._data = data
+
+    @abstractmethod
+    def about(self) -> dict[str, Any]:
+        """What :func:`load_baseline` must know to make the network again."""
+
+    def score(self, average: dict[str, Tensor]) -> tuple[dict[str, float], list[Example]]:
+        network = _make(self.about())
+        network.load_state_dict(average)
+        network.eval()
+        figures: dict[str, float] = {}
+        examples = []
+        for corpus, store in self._data.dev:
+            word, character = ErrorRate(), ErrorRate()
+            for utterance in dev_part(store):
+                heard = network.text(np.asarray(store.of(utterance), np.float32))
+                examples.append(Example(corpus, utterance.text, heard))
+                word.add(utterance.text.split(), heard.split())
+                character.add(utterance.text, heard)
+            figures |= {f"{corpus}_wer": word.rate, f"{corpus}_cer": character.rate}
+        score = fmean(v for k, v in figures.items() if k.endswith(self.score_figure))
+        return {**figures, "score": score}, examples
+
+    def save(
+        self,
+        path: Path,
+        average: dict[str, Tensor],
+        provenance: dict[str, Any],
+        figures: dict[str, float],
+    ) -> None:
+        about = {**self.about(), "provenance": provenance, "figures": figures}
+        partial = path.with_suffix(".partial")
+        tensors = {name: tensor.contiguous() for name, tensor in average.items()}
+        save_file(tensors, partial, {FORMAT: json.dumps(about)})
+        partial.replace(path)
 
 
-def greedy_text(log_probs: NDArray[np.float32]) -> str:
-    """The words of the most probable path."""
-    return " ".join("".join(CHARACTER_ALPHABET.collapse(log_probs.argmax(1).tolist())).split())
-
-
-class TranscriberTask(Task):
-    """CTC on characters; scored by its best path."""
+class TranscriberTask(_BaselineTask):
+    """CTC on characters."""
 
     figures = ("character_loss",)
+    score_figure = "_cer"  # characters fall long before whole words are right
 
     def __init__(self, config: TrainConfig, data: TrainingData) -> None:
-        self._network = self.network = Transcriber(SHAPES[config.network])
-        self._network.mean, self._network.deviation = frame_statistics(data.sources)
-        self.heads = (self._network.head,)
+        self._transcriber = Transcriber(SHAPES[config.network])
+        super().__init__(self._transcriber, data)
         self._name = config.network
-        self._data = data
+
+    def about(self) -> dict[str, Any]:
+        return {"network": self._name, "shape": asdict(self._transcriber.shape)}
 
     def labels(self, utterances: Iterable[Utterance]) -> int:
         return sum(len(utterance.text) for utterance in utterances)
@@ -208,106 +258,52 @@ class TranscriberTask(Task):
         loss = ctc_loss(
             log_probs.transpose(0, 1),
             batch.characters,
-            -(-batch.frame_counts // self._network.subsampling),
+            -(-batch.frame_counts // self._transcriber.subsampling),
             batch.character_counts,
             reduction="sum",
             zero_infinity=True,
         )
         return loss, {"character_loss": loss.item()}
 
-    def score(self, average: dict[str, Tensor]) -> tuple[dict[str, float], list[Example]]:
-        network = Transcriber(self._network.shape)
-        network.load_state_dict(average)
-        network.eval()
-        figures: dict[str, float] = {}
-        examples = []
-        for corpus, store in self._data.dev:
-            word, character = ErrorRate(), ErrorRate()
-            for utterance in dev_part(store):
-                heard = greedy_text(
-                    log_probs_of(network, np.asarray(store.of(utterance), np.float32))
-                )
-                examples.append(Example(corpus, utterance.text, heard))
-                word.add(utterance.text.split(), heard.split())
-                character.add(utterance.text, heard)
-            figures |= {f"{corpus}_wer": word.rate, f"{corpus}_cer": character.rate}
-        # Characters fall long before whole words are right.
-        return {
-            **figures,
-            "score": fmean(v for k, v in figures.items() if k.endswith("_cer")),
-        }, examples
 
-    def save(
-        self,
-        path: Path,
-        average: dict[str, Tensor],
-        provenance: dict[str, Any],
-        figures: dict[str, float],
-    ) -> None:
-        about = {"network": self._name, "shape": asdict(self._network.shape)}
-        _save(path, average, {**about, "provenance": provenance, "figures": figures})
-
-
-class WordClassifierTask(Task):
+class WordClassifierTask(_BaselineTask):
     """Cross-entropy over the words of the training manifests, each clip one word."""
 
     figures = ("word_loss",)
+    score_figure = "_wer"
 
     def __init__(self, config: TrainConfig, data: TrainingData) -> None:
-        texts = {u.text for source in data.sources for u in source.store.utterances}
-        if len(texts) > _MOST_WORDS:
+        words = sorted({u.text for source in data.sources for u in source.store.utterances})
+        if len(words) > _MOST_WORDS:
             raise ConfigError(
                 f"{WORD_CLASSIFIER} tells at most {_MOST_WORDS} texts apart, the manifests have"
-                f" {len(texts)}: give it clips of single words"
+                f" {len(words)}: give it clips of single words"
             )
-        self._network = self.network = WordClassifier(sorted(texts))
-        self._network.mean, self._network.deviation = frame_statistics(data.sources)
-        self.heads = (self._network.head,)
-        self._data = data
+        super().__init__(WordClassifier(words), data)
+        self._index = {word: number for number, word in enumerate(words)}
+
+    def about(self) -> dict[str, Any]:
+        return {"network": WORD_CLASSIFIER, "words": list(self._index)}
 
     def labels(self, utterances: Iterable[Utterance]) -> int:
         return sum(1 for _ in utterances)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        index = {word: number for number, word in enumerate(self._network.words)}
-        classes = torch.tensor([index[text] for text in batch.texts], device=batch.frames.device)
+        classes = torch.tensor(
+            [self._index[text] for text in batch.texts], device=batch.frames.device
+        )
         loss = nll_loss(self.network(batch.frames), classes, reduction="sum")
         return loss, {"word_loss": loss.item()}
-
-    def score(self, average: dict[str, Tensor]) -> tuple[dict[str, float], list[Example]]:
-        network = WordClassifier(self._network.words)
-        network.load_state_dict(average)
-        network.eval()
-        wrong = {}
-        examples = []
-        for corpus, store in self._data.dev:
-            errors = ErrorRate()
-            for utterance in dev_part(store):
-                heard = network.word(np.asarray(store.of(utterance), np.float32))
-                examples.append(Example(corpus, utterance.text, heard))
-                errors.add([utterance.text], [heard])
-            wrong[f"{corpus}_error"] = errors.rate
-        return {**wrong, "score": fmean(wrong.values())}, examples
-
-    def save(
-        self,
-        path: Path,
-        average: dict[str, Tensor],
-        provenance: dict[str, Any],
-        figures: dict[str, float],
-    ) -> None:
-        about = {"network": WORD_CLASSIFIER, "words": self._network.words}
-        _save(path, average, {**about, "provenance": provenance, "figures": figures})
 
 
 _MOST_WORDS = 1000
 
 
-def _save(path: Path, weights: dict[str, Tensor], about: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
-    save_file(tensors, partial, {FORMAT: json.dumps(about)})
-    partial.replace(path)
+def _make(about: Mapping[str, Any]) -> Transcriber | WordClassifier:
+    """An untrained network of the kind and shape that ``about`` says."""
+    if about["network"] == WORD_CLASSIFIER:
+        return WordClassifier(about["words"])
+    return Transcriber(Shape(**about["shape"]))
 
 
 def load_baseline(path: Path) -> Transcriber | WordClassifier | None:
@@ -323,12 +319,8 @@ def load_baseline(path: Path) -> Transcriber | WordClassifier | None:
         return None  # whoever loads it as a checkpoint says what is wrong
     if about is None:
         return None
-    network: Transcriber | WordClassifier
     try:
-        if about["network"] == WORD_CLASSIFIER:
-            network = WordClassifier(about["words"])
-        else:
-            network = Transcriber(Shape(**about["shape"]))
+        network = _make(about)
         network.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"baseline {path} is damaged: {error}") from None

@@ -14,7 +14,7 @@ from streamasr.training.features import SPEEDS, FeatureStore, open_features
 from streamasr.training.librispeech import librispeech_manifest
 from streamasr.training.manifest import Manifest, Recording, read_manifest
 from streamasr.training.noise import noise_files
-from streamasr.training.options import LIBRISPEECH, STREAMING, TrainConfig
+from streamasr.training.options import LIBRISPEECH, TrainConfig
 
 Pronunciations = Mapping[str, tuple[Phones, ...]]
 
@@ -61,7 +61,7 @@ def open_data(
         words = {word for each in stores for u in each.utterances for word in u.text.split()}
         pronunciations = pronounce(sorted(words - set(lexicon.pronunciations)))
     lexicon = Lexicon({**lexicon.pronunciations, **pronunciations})
-    if config.init is not None and config.network == STREAMING:
+    if config.init is not None:
         sources = [
             replace(
                 source,
@@ -74,13 +74,18 @@ def open_data(
 
 def corpus_name(path: Path) -> str:
     """What a manifest's corpus is called in figures: the name of its folder."""
-    kind, colon, _ = str(path).partition(":")
-    return kind if colon else path.resolve().parent.name
+    return LIBRISPEECH if _librispeech_folder(path) else path.resolve().parent.name
 
 
 def _manifest(path: Path) -> Manifest:
+    folder = _librispeech_folder(path)
+    return librispeech_manifest(Path(folder)) if folder else read_manifest(path)
+
+
+def _librispeech_folder(path: Path) -> str:
+    """What ``librispeech:DIR`` names; empty for a manifest."""
     kind, _, folder = str(path).partition(":")
-    return librispeech_manifest(Path(folder)) if kind == LIBRISPEECH else read_manifest(path)
+    return folder if kind == LIBRISPEECH else ""
 
 
 def _noise_manifest(folder: Path) -> Manifest:

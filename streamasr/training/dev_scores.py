@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from streamasr.acoustic.gru import GruCtc
 from streamasr.config import DecoderConfig
-from streamasr.decoder.alphabet import CHARACTER_ALPHABET, PHONE_ALPHABET
+from streamasr.decoder.alphabet import PHONE_ALPHABET
 from streamasr.decoder.beam import LexiconSearch
+from streamasr.decoder.characters import greedy_text
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.ngram import NgramModel
 from streamasr.recognizer import shipped
@@ -74,8 +75,7 @@ class DevScores:
                     phone.add([PHONE_ALPHABET.labels[token] for token in said], best)
                     word.add(u.text.split(), heard.split())
                     character.add(u.text, heard)
-                    spelled = CHARACTER_ALPHABET.collapse(characters[:steps].argmax(-1).tolist())
-                    greedy.add(u.text.split(), "".join(spelled).split())
+                    greedy.add(u.text.split(), greedy_text(characters[:steps]).split())
                     examples.append(Example(name, u.text, heard))
             figures |= {
                 f"{name}_loss": round(loss / phone.length, 4),

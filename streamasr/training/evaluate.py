@@ -13,21 +13,16 @@ from rich.progress import track
 
 from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, ModelConfig
 from streamasr.decoder.alphabet import CHARACTER_ALPHABET
-from streamasr.decoder.characters import CharacterSearch
+from streamasr.decoder.characters import CharacterSearch, greedy_text
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.ngram import NgramModel
 from streamasr.errors import AudioFormatError, ConfigError
 from streamasr.events import Final
 from streamasr.frontend.logmel import LogMel
 from streamasr.recognizer import Recognizer, shipped
-from streamasr.training.baselines import (
-    Transcriber,
-    WordClassifier,
-    greedy_text,
-    load_baseline,
-    log_probs_of,
-)
+from streamasr.training.baselines import Transcriber, WordClassifier, load_baseline
 from streamasr.training.error_rate import ErrorRate
+from streamasr.training.log import report_skipped
 from streamasr.training.manifest import Recording, Samples, read_manifest, read_samples
 from streamasr.training.noise import Noise
 
@@ -59,7 +54,7 @@ class Figures:
     ``greedy_wer`` and ``greedy_cer`` of the characters' best path. Rates are errors over
     the reference's length. ``rtf`` is seconds of computing a second of audio, greedy path
     left out; ``latency_ms`` the median time from a recording's last sample to its last
-    word. ``skipped`` counts lines and recordings that could not be read.
+    word. ``skipped`` counts lines and recordings that could not be read, of noise too.
     """
 
     wer: float
@@ -123,7 +118,7 @@ def baseline_reader(
 
         def read_word(samples: Samples) -> Reading:
             started = time.perf_counter()
-            word = network.word(logmel(samples))
+            word = network.text(logmel(samples))
             seconds = time.perf_counter() - started
             return Reading(word, word, seconds, seconds)
 
@@ -137,7 +132,7 @@ def baseline_reader(
 
     def read(samples: Samples) -> Reading:
         started = time.perf_counter()
-        log_probs = log_probs_of(network, logmel(samples))
+        log_probs = network.log_probs(logmel(samples))
         text = search.decode(log_probs)[0].text
         seconds = time.perf_counter() - started
         return Reading(text, greedy_text(log_probs), seconds, seconds)
@@ -184,8 +179,7 @@ def evaluate(
         right += recording.text == reading.text
         if show:
             print(f"{recording.path.name}\n  said   {recording.text}\n  heard  {reading.text}")
-    for reason in reasons:
-        console.print(f"skipped: {reason}", markup=False, highlight=False, soft_wrap=True)
+    report_skipped(reasons)
     if not waits:
         raise ConfigError("none of the recordings can be decoded")
     return Figures(
@@ -227,6 +221,8 @@ def evaluate_manifest(
     phrases = None if config.phrases is None else _phrases(config.phrases)
     baseline = None if model.checkpoint is None else load_baseline(model.checkpoint)
     if baseline is not None:
+        if phrases is not None:
+            raise ConfigError("a tutorial's network cannot be held to --phrases: leave them out")
         reader = baseline_reader(baseline, model, decoder)
     else:
         recognizer = Recognizer.load(model, decoder, endpoint, phrases=phrases)
@@ -235,7 +231,7 @@ def evaluate_manifest(
         reader,
         list(islice(manifest.recordings, config.limit)),
         noise=noise,
-        skipped=manifest.skipped,
+        skipped=(*manifest.skipped, *(noise.skipped if noise else ())),
         show=config.show,
     )
 

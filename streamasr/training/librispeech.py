@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import soundfile
-
-from streamasr.errors import ConfigError
-from streamasr.training.manifest import Manifest, Recording
+from streamasr.errors import AudioFormatError, ConfigError
+from streamasr.training.manifest import Manifest, Recording, audio_seconds
 from streamasr.training.torchaudio_cpu import load_torchaudio
 
 
@@ -30,14 +28,10 @@ def librispeech_manifest(folder: Path) -> Manifest:
         for index in range(len(listing)):
             try:
                 name, _, text, speaker, *_ = listing.get_metadata(index)
-            except OSError as error:
+                path = root / "LibriSpeech" / subset / Path(name).relative_to(subset)
+                seconds = audio_seconds(path)
+            except (OSError, AudioFormatError) as error:
                 skipped.append(str(error))
-                continue
-            path = root / "LibriSpeech" / subset / Path(name).relative_to(subset)
-            try:
-                seconds = soundfile.info(path).duration
-            except soundfile.LibsndfileError as error:
-                skipped.append(f"{path} cannot be read as audio: {error}")
                 continue
             recordings.append(Recording(path, seconds, str(speaker), text.lower()))
     if not recordings:

@@ -2,12 +2,29 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from streamasr.errors import ConfigError
+
+
+def disk_error(path: Path, error: Exception) -> ConfigError:
+    """What to raise where ``path`` could not be written."""
+    return ConfigError(f"{path} cannot be written: {error}; make room, then run the same command")
+
+
+def report_skipped(reasons: Sequence[str]) -> None:
+    """Name what was left out, and how much it was, on stderr."""
+    console = Console(stderr=True)
+    for reason in reasons:
+        console.print(f"skipped: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if reasons:
+        console.print(f"skipped: {len(reasons)} lines or recordings in all")
 
 
 class TrainingLog:
@@ -54,6 +71,9 @@ class TrainingLog:
             )
 
     def line(self, **fields: Any) -> None:
-        """Append one JSON object."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": time.strftime("%H:%M:%S"), **fields}) + "\n")
+        """Append one JSON object. Raises ConfigError where the disk does not take it."""
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"time": time.strftime("%H:%M:%S"), **fields}) + "\n")
+        except OSError as error:
+            raise disk_error(self._path, error) from None

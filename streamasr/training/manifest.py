@@ -85,6 +85,20 @@ def _recording(folder: Path, line: str) -> Recording:
     return Recording(folder / name, float(duration), speaker, text)
 
 
+def audio_seconds(path: Path) -> float:
+    """How long a file's header says that it lasts. Raises AudioFormatError where it has none."""
+    if not path.is_file():
+        raise AudioFormatError(f"{path} is not there")
+    try:
+        info = soundfile.info(path)
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: .raw has no header
+        reason = str(getattr(error, "error_string", error)).rstrip(". ")
+        raise AudioFormatError(f"{path} is not audio that can be read: {reason}") from None
+    if info.frames == 0:
+        raise AudioFormatError(f"{path} has no samples")
+    return float(info.duration)
+
+
 def read_samples(path: Path, sample_rate_hz: int) -> Samples:
     """A whole recording as mono samples at ``sample_rate_hz``.
 

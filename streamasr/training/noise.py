@@ -23,28 +23,30 @@ def noise_files(folder: Path) -> list[Path]:
 @dataclass(frozen=True, slots=True)
 class Noise:
     """``stretches`` are recordings at 16 kHz; ``snr_db`` is the ratio of the speech's mean
-    power, pauses included, to the noise's."""
+    power, pauses included, to the noise's; ``skipped`` names what could not be decoded."""
 
     stretches: tuple[Samples, ...]
     snr_db: float
+    skipped: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: Path, snr_db: float) -> "Noise":
         """Read what lies below ``folder``; silent recordings are left out.
 
-        Raises ConfigError where there is no noise, or a recording that cannot be decoded.
+        Raises ConfigError where nothing is left.
         """
-        stretches = []
+        stretches, skipped = [], []
         for path in noise_files(folder):
             try:
                 samples = read_samples(path, FeatureConfig().sample_rate_hz)
             except AudioFormatError as error:
-                raise ConfigError(f"noise {error}") from None
+                skipped.append(str(error))
+                continue
             if np.any(samples):
                 stretches.append(samples)
         if not stretches:
-            raise ConfigError(f"every recording of noise below {folder} is silent")
-        return cls(tuple(stretches), snr_db)
+            raise ConfigError(f"every recording of noise below {folder} is silent or damaged")
+        return cls(tuple(stretches), snr_db, tuple(skipped))
 
     def mix(self, samples: Samples, number: int) -> Samples:
         """``samples`` ``(n,)`` with one of the stretches, repeated to its length, on top;

@@ -40,7 +40,10 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             directions = []
             for index, parameter in enumerate(group["params"]):
-                average = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+                state = self.state[parameter]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                average = state["momentum"]
                 average.lerp_(parameter.grad, 1 - group["momentum"])
                 if index % self._group.size == self._group.rank:
                     ahead = parameter.grad.lerp(average, group["momentum"])  # Nesterov

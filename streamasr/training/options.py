@@ -110,6 +110,8 @@ def train_config(arguments: argparse.Namespace) -> TrainConfig:
             raise ConfigError(f"--data {data} is not known; write {LIBRISPEECH}:DIR")
     if not arguments.manifests and not arguments.data:
         raise ConfigError("nothing to train on: name a manifest or --data librispeech:DIR")
+    if arguments.init is not None and arguments.network != STREAMING:
+        raise ConfigError(f"--init is for the {STREAMING} network: leave it or --network out")
     manifests, shares = [], []
     for argument in (*arguments.manifests, *arguments.data):
         path, _, share = argument.partition("=")

@@ -107,15 +107,6 @@ def _parse(line: str) -> tuple[str, Row]:
 # ---- Curves. --------------------------------------------------------------------------------
 
 
-def plot_curves(log: Path, picture: Path) -> None:
-    """Draw the run that wrote ``log`` into the PNG file ``picture``.
-
-    Raises ConfigError where the log cannot be read, the picture not be written, or matplotlib
-    is missing.
-    """
-    save_figure(draw_curves(read_history(log)), picture)
-
-
 def draw_curves(history: History) -> "Figure":
     """Four panels: losses of training batches, losses on dev, error rates on dev, learning rate.
 
@@ -230,16 +221,17 @@ def write_report(
 
     The report has the run's ``settings``, a table of its epochs, the curves, and the worst, the
     median and the best of ``examples`` with the words that differ in bold. The same arguments
-    and log give the same text. Returns the report's path. Raises what ``plot_curves`` raises,
-    and ConfigError where the report cannot be written.
+    and log give the same text. Returns the report's path. Raises ConfigError where the log
+    cannot be read, report or picture not be written, or matplotlib is missing.
     """
     log, report = folder / "log.jsonl", folder / "report.md"
-    plot_curves(log, folder / "curves.png")
+    history = read_history(log)
+    save_figure(draw_curves(history), folder / "curves.png")
     sections = [
         f"# Training run {folder.resolve().name}",
         "![losses, error rates and learning rate](curves.png)",
         "## Epochs",
-        _epoch_table(read_history(log).epochs),
+        _epoch_table(history.epochs),
         "## Settings",
         _table(("setting", "value"), settings.items()),
         *_example_sections(examples),

@@ -10,7 +10,6 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -69,42 +68,30 @@ def launched_group() -> Group:
     return Group(rank, size, device)
 
 
-class LocalGroup:
-    """A run's processes on this machine: rank 0 here, the others started by it.
-
-    ``work(group, *arguments)`` is what every process does; it must be importable.
-    """
-
-    def __init__(self, size: int, rendezvous: Path, work: Callable[..., None]) -> None:
-        self._size = size
-        self._rendezvous = rendezvous
-        self._work = work
-        self._others: list[SpawnProcess] = []
-
-    def run(self, *arguments: Any) -> None:
-        """Do the work in all processes; when this returns or raises, the others have ended."""
-        self._rendezvous.unlink(missing_ok=True)
-        context = get_context("spawn")
-        for rank in range(1, self._size):
-            other = context.Process(
-                target=_other,
-                args=(rank, self._size, self._rendezvous, self._work, *arguments),
-                daemon=True,
-            )
-            other.start()
-            self._others.append(other)
-        try:
-            self._work(_local_group(0, self._size, self._rendezvous), *arguments)
-        except BaseException:
-            for other in self._others:
-                other.kill()
-            raise
-        finally:
-            for other in self._others:
-                other.join()
-            if torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()
-            self._rendezvous.unlink(missing_ok=True)
+def run_locally(size: int, rendezvous: Path, work: Callable[..., None], *arguments: Any) -> None:
+    """``work(group, *arguments)`` in ``size`` processes of this machine: rank 0 here, the
+    others started from here. ``work`` must be importable; the processes meet at the file
+    ``rendezvous``. When this returns or raises, the others have ended."""
+    rendezvous.unlink(missing_ok=True)
+    context = get_context("spawn")
+    others = [
+        context.Process(target=_other, args=(rank, size, rendezvous, work, *arguments), daemon=True)
+        for rank in range(1, size)
+    ]
+    for other in others:
+        other.start()
+    try:
+        work(_local_group(0, size, rendezvous), *arguments)
+    except BaseException:
+        for other in others:
+            other.kill()
+        raise
+    finally:
+        for other in others:
+            other.join()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        rendezvous.unlink(missing_ok=True)
 
 
 def _local_group(rank: int, size: int, rendezvous: Path) -> Group:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 from rich.columns import Columns
 from rich.console import Console
 from rich.progress import track
@@ -25,7 +24,7 @@ from streamasr.decoder.lexicon import Lexicon
 from streamasr.errors import AudioFormatError, ConfigError
 from streamasr.frontend.logmel import Frames, LogMel
 from streamasr.recognizer import shipped
-from streamasr.training.manifest import Recording, read_manifest, read_samples
+from streamasr.training.manifest import Recording, audio_seconds, read_manifest, read_samples
 from streamasr.training.plots import new_figure, save_figure
 
 DURATION_TOLERANCE_SECONDS = 0.1
@@ -160,20 +159,6 @@ def survey(manifest: Path, lexicon: Lexicon) -> Survey:
         undecodable=tuple(undecodable),
         differing=tuple(differing),
     )
-
-
-def audio_seconds(path: Path) -> float:
-    """How long a file's header says that it lasts. Raises AudioFormatError where it has none."""
-    if not path.is_file():
-        raise AudioFormatError(f"{path} is not there")
-    try:
-        info = soundfile.info(path)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: .raw has no header
-        reason = str(getattr(error, "error_string", error)).rstrip(". ")
-        raise AudioFormatError(f"{path} is not audio that can be read: {reason}") from None
-    if info.frames == 0:
-        raise AudioFormatError(f"{path} has no samples")
-    return float(info.duration)
 
 
 def inspect_manifest(manifest: Path, out: Path | None = None, *, as_json: bool = False) -> None:

@@ -12,6 +12,7 @@ from streamasr.acoustic.checkpoint import Checkpoint, load_checkpoint
 from streamasr.acoustic.gru import GruCtc, NetworkConfig
 from streamasr.config import FeatureConfig
 from streamasr.decoder.alphabet import CHARACTER_ALPHABET, PHONE_ALPHABET
+from streamasr.decoder.lexicon import PHONES
 from streamasr.frontend.logmel import silence_frame
 from streamasr.training.batches import Batch, Source, frame_statistics, phone_target
 from streamasr.training.data import TrainingData
@@ -63,18 +64,19 @@ class Task(ABC):
 class StreamingTask(Task):
     """The network of ``acoustic/gru.py`` with both heads; see ``objective.py``."""
 
+    network: GruCtc
     figures = ("phone_loss", "character_loss", "sequence_loss")
 
     def __init__(self, config: TrainConfig, data: TrainingData, *, scores: bool) -> None:
         self._features = FeatureConfig()
         self._lexicon = data.lexicon
-        self._network = self.network = self._start(config, data.sources)
-        shape = self._network.config
+        self.network = self._start(config, data.sources)
+        shape = self.network.config
         self._name = f"streamasr-en-{shape.width}x{shape.gru_layers}"
-        self.heads = (self._network.phone_head, self._network.character_head)
+        self.heads = (self.network.phone_head, self.network.character_head)
         trigram = label_trigram(
             (phone_target(u, data.lexicon) for s in data.sources for u in s.store.utterances),
-            shape.phone_labels,
+            [0, *range(1, len(PHONES) + 1), *range(1, len(PHONES) + 1)],
         )
         self._objective = Objective(
             trigram,
@@ -83,7 +85,7 @@ class StreamingTask(Task):
             config.sequence_share,
         )
         if scores:
-            self._scores = DevScores(data, self._objective, self._network.silence.numpy())
+            self._scores = DevScores(data, self._objective, self.network.silence.numpy())
 
     def _start(self, config: TrainConfig, sources: Sequence[Source]) -> GruCtc:
         if config.init is not None:
@@ -133,6 +135,6 @@ class StreamingTask(Task):
         checkpoint.save(path)
 
     def _network_with(self, weights: dict[str, Tensor]) -> GruCtc:
-        network = GruCtc(self._network.config)
+        network = GruCtc(self.network.config)
         network.load_state_dict(weights)
         return network.eval()

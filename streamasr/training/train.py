@@ -14,16 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from rich.console import Console
 from safetensors import SafetensorError
 from torch import nn
 
 from streamasr.acoustic.checkpoint import load_checkpoint
 from streamasr.acoustic.gru import parameter_count
 from streamasr.config import FeatureConfig
+from streamasr.decoder.alphabet import PHONE_ALPHABET
 from streamasr.errors import ConfigError
 from streamasr.frontend.logmel import silence_frame
 from streamasr.recognizer import shipped
@@ -37,16 +38,16 @@ from streamasr.training.baselines import (
 from streamasr.training.batches import TrainingBatches, frame_statistics
 from streamasr.training.data import Pronunciations, TrainingData, corpus_name, open_data
 from streamasr.training.features import Utterance
-from streamasr.training.log import TrainingLog
+from streamasr.training.log import TrainingLog, disk_error, report_skipped
 from streamasr.training.optimizer import Muon
 from streamasr.training.options import STREAMING, TrainConfig
 from streamasr.training.plots import new_figure, write_report
 from streamasr.training.processes import (
     Group,
-    LocalGroup,
     StopRequest,
     is_launched,
     launched_group,
+    run_locally,
 )
 from streamasr.training.task import StreamingTask, Task
 
@@ -61,15 +62,17 @@ def train(config: TrainConfig) -> None:
         config.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{config.folder} cannot be made: {error}") from None
+    if config.init == Path("shipped"):
+        config = replace(config, init=shipped("checkpoints", "english.safetensors"))
+    if config.init and load_checkpoint(config.init).phone_labels != PHONE_ALPHABET.labels:
+        raise ConfigError(f"checkpoint {config.init} has other phones: begin with the shipped one")
+    new_figure(1, 1)  # raises here, not after the first epoch, where matplotlib is missing
     if is_launched():
         _work(launched_group(), config, None)
         return
-    if config.init == Path("shipped"):
-        config = replace(config, init=shipped("checkpoints", "english.safetensors"))
-    new_figure(1, 1)  # raises here, not after the first epoch, where matplotlib is missing
     data = open_data(config, _features(config))
-    _report_skipped(data)
-    LocalGroup(config.processes, config.folder / "rendezvous", _work).run(config, data.added)
+    report_skipped(data.skipped)
+    run_locally(config.processes, config.folder / "rendezvous", _work, config, data.added)
 
 
 def _features(config: TrainConfig) -> FeatureConfig:
@@ -83,14 +86,6 @@ def _task(config: TrainConfig, data: TrainingData, *, scores: bool) -> Task:
     if config.network == WORD_CLASSIFIER:
         return WordClassifierTask(config, data)
     return TranscriberTask(config, data)
-
-
-def _report_skipped(data: TrainingData) -> None:
-    console = Console(stderr=True)
-    for reason in data.skipped:
-        console.print(f"skipped: {reason}", markup=False, highlight=False, soft_wrap=True)
-    if data.skipped:
-        console.print(f"skipped: {len(data.skipped)} lines or recordings in all")
 
 
 class _Run:
@@ -126,7 +121,7 @@ class _Run:
             partial.replace(path)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            raise _disk_error(path, error) from None
+            raise disk_error(path, error) from None
 
     def load(self, path: Path, device: torch.device) -> None:
         """Raises ConfigError where ``path`` is damaged or of another network."""
@@ -135,7 +130,7 @@ class _Run:
             self.network.load_state_dict(state["network"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
-        except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(
                 f"{path} cannot be taken up ({reason}); use the settings it was begun with, or"
@@ -155,10 +150,6 @@ class _Run:
                 self.average[name].copy_(value)
 
 
-def _disk_error(path: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"{path} cannot be written: {error}; make room, then run the same command")
-
-
 def learning_rate(config: TrainConfig, update: int, epoch: float) -> float:
     """Linear warm-up, a plateau, then a linear fall to a hundredth over the last epochs."""
     warmup = min(1.0, (update + 1) / config.warmup_updates)
@@ -173,7 +164,7 @@ def _work(group: Group, config: TrainConfig, added: Pronunciations | None) -> No
         group.wait()  # until rank 0 has computed the features
     data = open_data(config, _features(config), added)
     if added is None and first:
-        _report_skipped(data)
+        report_skipped(data.skipped)
         group.wait()
     torch.manual_seed(config.seed)
     task = _task(config, data, scores=first)
@@ -311,15 +302,19 @@ def _end_epoch(config: TrainConfig, task: Task, run: _Run, log: TrainingLog) -> 
         try:
             task.save(best, run.average, _provenance(run, config), figures)
         except (OSError, SafetensorError) as error:
-            raise _disk_error(best, error) from None
-    write_report(config.folder, _provenance(run, config)["settings"], examples)
+            raise disk_error(best, error) from None
+    write_report(config.folder, _settings(config), examples)
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """Those of the run that are no path of the machine."""
+    return {
+        key: value for key, value in asdict(config).items() if not isinstance(value, Path | tuple)
+    }
 
 
 def _provenance(run: _Run, config: TrainConfig) -> dict[str, Any]:
-    """What a checkpoint says of how it was made; no path of the machine."""
-    settings = {
-        key: value for key, value in asdict(config).items() if not isinstance(value, Path | tuple)
-    }
+    """What a checkpoint says of how it was made."""
     return {
         "manifests": {
             f"{corpus_name(path)}/{path.name}": share
@@ -330,6 +325,6 @@ def _provenance(run: _Run, config: TrainConfig) -> dict[str, Any]:
         "epochs": run.epoch,
         "updates": run.update,
         "audio_hours": round(run.audio_hours, 1),
-        "settings": settings,
+        "settings": _settings(config),
         "date": date.today().isoformat(),
     }
