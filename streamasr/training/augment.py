@@ -23,8 +23,8 @@ class AugmentConfig:
 
     gain_db: tuple[float, float] = (-12.0, 6.0)
     equaliser_db: float = 2.5
-    noise_probability: float = 0.3
-    noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    noise_probability: float = 0.6
+    noise_snr_db: tuple[float, float] = (0.0, 25.0)
     telephone_probability: float = 0.2
     pad_frames: tuple[int, int] = (60, 40)
     long_pad_probability: float = 0.15
