@@ -53,8 +53,8 @@ class DecoderConfig:
 
     beam_size: int = 300
     beam_threshold: float = 25.0
-    lm_weight: float = 1.0
-    word_bonus: float = -0.4
+    lm_weight: float = 0.9
+    word_bonus: float = 0.0
     max_alternatives: int = 1
 
 

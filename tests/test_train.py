@@ -284,16 +284,20 @@ def test_a_bad_line_is_named_and_the_others_are_read(manifest: Path) -> None:
 
 
 @pytest.mark.parametrize("mels", [80, 128])
-def test_augmentation_keeps_bands_and_floor(mels: int) -> None:
+@pytest.mark.parametrize("long_pad", [False, True])
+def test_augmentation_keeps_bands_and_floor(mels: int, long_pad: bool) -> None:
     random = np.random.default_rng(0)
     silence = np.full(mels, -13.8, np.float32)
     noise = random.normal(-8, 1, (50, mels)).astype(np.float32)
     frames = random.normal(-5, 2, (100, mels)).astype(np.float32)
     config = AugmentConfig(noise_probability=1.0)
     slowest, fastest = config.tempo
-    longest = 100 / slowest + 1 + 2 * config.long_pad_frames
+    pad = config.long_pad_frames if long_pad else config.pad_frames
+    longest = 100 / slowest + 1 + sum(pad)
     for _ in range(20):
-        changed = augment(frames, silence, frames.mean(0), noise, config, random, masks=True)
+        changed = augment(
+            frames, silence, frames.mean(0), noise, config, random, long_pad=long_pad, masks=True
+        )
         assert changed.dtype == np.float32
         assert changed.shape[1] == mels
         assert 100 / fastest - 1 <= len(changed) <= longest

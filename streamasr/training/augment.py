@@ -19,7 +19,8 @@ Frames = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """How much of each change; probabilities are per utterance."""
+    """How much of each change; probabilities are per utterance, but that of long silence per
+    batch: one long utterance makes the whole batch as long."""
 
     gain_db: tuple[float, float] = (-12.0, 6.0)
     equaliser_db: float = 2.5
@@ -27,8 +28,8 @@ class AugmentConfig:
     noise_snr_db: tuple[float, float] = (0.0, 25.0)
     telephone_probability: float = 0.2
     pad_frames: tuple[int, int] = (60, 40)
-    long_pad_probability: float = 0.15
-    long_pad_frames: int = 500
+    long_pad_probability: float = 0.2
+    long_pad_frames: tuple[int, int] = (500, 500)
     digital_silence_probability: float = 0.3
     tempo: tuple[float, float] = (0.9, 1.1)
     vocal_tract_warp: float = 0.1
@@ -51,14 +52,18 @@ def augment(
     config: AugmentConfig,
     random: np.random.Generator,
     *,
+    long_pad: bool,
     masks: bool,
 ) -> Frames:
     """One utterance, changed at random. ``silence`` and ``mean`` are ``(mels,)``;
-    ``noise`` is a long stretch of noise frames or None; ``masks`` adds SpecAugment."""
+    ``noise`` is a long stretch of noise frames or None; ``long_pad`` lets the silence around
+    it be long, or the network would hear words in what it has never heard; ``masks`` adds
+    SpecAugment."""
     frames = _hurry(frames, random.uniform(*config.tempo))
     frames = _warp(frames, random.uniform(-1, 1) * config.vocal_tract_warp)
     frames = _equalise(frames, random.normal(0, config.equaliser_db, _EQUALISER_CURVES))
-    frames = _pad(frames, silence, config, random)
+    most = config.long_pad_frames if long_pad else config.pad_frames
+    frames = _pad(frames, silence, most, config.digital_silence_probability, random)
     if noise is not None and random.random() < config.noise_probability:
         frames = _add_noise(frames, noise, random.uniform(*config.noise_snr_db), random)
     frames = np.maximum(frames + random.uniform(*config.gain_db) * _LOG_PER_DB, silence)
@@ -116,17 +121,16 @@ def _equalise(frames: Frames, gains_db: NDArray[np.float64]) -> Frames:
 
 
 def _pad(
-    frames: Frames, silence: Frames, config: AugmentConfig, random: np.random.Generator
+    frames: Frames,
+    silence: Frames,
+    most: tuple[int, int],
+    digital_silence_probability: float,
+    random: np.random.Generator,
 ) -> Frames:
-    """Silence before and after: the recording's own quietest frames, or digital silence.
-    Sometimes it is long, or the network would hear words in what it has never heard."""
-    before, after = (
-        int(random.integers(0, 1 + (config.long_pad_frames if is_long else most)))
-        for most, is_long in zip(
-            config.pad_frames, random.random(2) < config.long_pad_probability, strict=True
-        )
-    )
-    if random.random() < config.digital_silence_probability:
+    """Silence before and after, up to ``most`` frames: the recording's own quietest, or
+    digital silence."""
+    before, after = (int(random.integers(0, 1 + count)) for count in most)
+    if random.random() < digital_silence_probability:
         quiet = silence[None]
     else:
         quiet = frames[np.argsort(frames.mean(axis=1))[: max(1, min(10, len(frames) // 10))]]

@@ -175,9 +175,12 @@ class TrainingBatches:
         """Augmented frames and targets of every ``processes``-th of ``pairs``, from ``rank``
         on; ``pairs`` are the batch ``index`` of ``epoch``.
 
-        Each utterance has its own random draws, so all shares make the whole batch.
+        Each utterance has its own random draws, and the batch has its own, so all shares make
+        the whole batch.
         """
         positions = range(rank, len(pairs), processes)
+        of_batch = np.random.default_rng((self._seed, epoch, index, len(pairs)))
+        long_pad = bool(of_batch.random() < self._augmentation.long_pad_probability)
         frames = [
             augment(
                 np.asarray(
@@ -188,6 +191,7 @@ class TrainingBatches:
                 self._noise,
                 self._augmentation,
                 np.random.default_rng((self._seed, epoch, index, position)),
+                long_pad=long_pad,
                 masks=epoch > 0 or not self._short_first,
             )
             for position in positions
