@@ -1,5 +1,6 @@
 """Fixtures that more than one test module uses."""
 
+import signal
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,13 @@ from tests.virtual_microphone import VirtualMicrophone, why_missing
 
 RECORDINGS = Path(__file__).parent / "recordings"
 FIRST_SENTENCE_SECONDS = 6.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard() -> None:
+    """A shell without job control makes what it starts in the background ignore SIGINT, and so
+    would every program under test."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
