@@ -78,12 +78,17 @@ def augment(
 def _hurry(frames: Frames, tempo: float) -> Frames:
     """The same speech in ``1 / tempo`` of the time, without a change of pitch: frames in
     between are interpolated."""
-    places = np.arange(0, len(frames) - 0.5, tempo)
+    return _at(frames, np.arange(0, len(frames) - 0.5, tempo))
+
+
+def _at(rows: Frames, places: NDArray[np.float64]) -> Frames:
+    """What lies at fractional ``places`` among ``rows`` ``(n, m)``: linear in between, the last
+    row beyond it."""
     before = places.astype(int)
-    after = np.minimum(before + 1, len(frames) - 1)
+    after = np.minimum(before + 1, len(rows) - 1)
     part = (places - before).astype(np.float32)[:, None]
-    hurried: Frames = frames[before] * (1 - part) + frames[after] * part
-    return hurried
+    between: Frames = rows[before] * (1 - part) + rows[after] * part
+    return between
 
 
 @cache
@@ -100,12 +105,8 @@ def _warp(frames: Frames, warp: float) -> Frames:
     """Formants moved up by the part ``warp``, as by a shorter vocal tract (Jaitly and Hinton,
     "Vocal tract length perturbation", 2013)."""
     centres_hz = _band_centres_hz(frames.shape[1])
-    bands = np.arange(len(centres_hz))
-    source = np.interp(centres_hz / (1 + warp), centres_hz, bands)
-    lower = np.minimum(source.astype(int), len(bands) - 2)
-    part = (source - lower).astype(np.float32)
-    warped: Frames = frames[:, lower] * (1 - part) + frames[:, lower + 1] * part
-    return warped
+    source = np.interp(centres_hz / (1 + warp), centres_hz, np.arange(len(centres_hz)))
+    return _at(frames.T, source).T
 
 
 _EQUALISER_CURVES = 4
