@@ -4,6 +4,7 @@ A batch is a function of ``(seed, epoch, index)`` alone: a run that is stopped a
 up again sees exactly what it would have seen.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import zip_longest
@@ -141,7 +142,9 @@ class TrainingBatches:
         random = np.random.default_rng((self._seed, epoch))
         chosen = []
         for number, (source, groups) in enumerate(zip(self._sources, self._groups, strict=True)):
-            order = random.permutation(len(groups))[: round(source.share * len(groups))]
+            passes = range(max(1, math.ceil(source.share)))
+            order = np.concatenate([random.permutation(len(groups)) for _ in passes])
+            order = order[: round(source.share * len(groups))]
             for index in order:
                 group = groups[index]
                 utterance = group[int(random.integers(len(group)))]

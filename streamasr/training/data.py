@@ -9,7 +9,7 @@ from streamasr.decoder.lexicon import Lexicon, Phones
 from streamasr.decoder.pronounce import pronounce
 from streamasr.recognizer import shipped
 from streamasr.training.align import open_alignments
-from streamasr.training.batches import Source
+from streamasr.training.batches import Alignment, Cut, Source
 from streamasr.training.features import SPEEDS, FeatureStore, open_features
 from streamasr.training.librispeech import librispeech_manifest
 from streamasr.training.manifest import Manifest, Recording, read_manifest
@@ -69,7 +69,25 @@ def open_data(
             )
             for source in sources
         ]
+    if noise is not None and config.noise_alone > 0:
+        sources.append(Source(noise, config.noise_alone, _cut_evenly(noise)))
     return TrainingData(tuple(sources), tuple(dev), noise, lexicon, pronunciations, tuple(skipped))
+
+
+_NOISE_PIECE_FRAMES = 800
+
+
+def _cut_evenly(noise: FeatureStore) -> dict[int, Alignment]:
+    """Without words a recording can be cut anywhere."""
+    return {
+        index: Alignment(
+            cuts=tuple(
+                Cut(frame, 0)
+                for frame in range(_NOISE_PIECE_FRAMES, each.frames, _NOISE_PIECE_FRAMES)
+            )
+        )
+        for index, each in enumerate(noise.utterances)
+    }
 
 
 def corpus_name(path: Path) -> str:

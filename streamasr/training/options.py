@@ -16,6 +16,9 @@ LIBRISPEECH = "librispeech"
 class TrainConfig:
     """One run. ``shares`` go with ``manifests``; epochs are passes over those shares.
 
+    ``noise_alone`` is how many times an epoch hears each recording of ``noise`` alone, as an
+    utterance without words.
+
     ``init`` is a checkpoint to start from, which also says where long recordings are cut
     and how words were pronounced. ``patience`` 0 never stops early.
     """
@@ -44,6 +47,7 @@ class TrainConfig:
     batch_utterances: int = 160
     average_decay: float = 0.998
     clip_norm: float = 2.0
+    noise_alone: float = 0.0
     processes: int = 2
     save_minutes: float = 4.0
     log_every: int = 25
@@ -54,7 +58,7 @@ class TrainConfig:
 _FLAGS = (
     "width", "conv_layers", "gru_layers", "epochs", "decay_epochs", "warmup_updates",
     "learning_rate", "dropout", "phone_share", "sequence_share", "average_decay",
-    "batch_seconds", "patience", "save_minutes", "log_every", "processes", "seed",
+    "noise_alone", "batch_seconds", "patience", "save_minutes", "log_every", "processes", "seed",
 )  # fmt: skip
 
 
@@ -112,6 +116,8 @@ def train_config(arguments: argparse.Namespace) -> TrainConfig:
         raise ConfigError("nothing to train on: name a manifest or --data librispeech:DIR")
     if arguments.init is not None and arguments.network != STREAMING:
         raise ConfigError(f"--init is for the {STREAMING} network: leave it or --network out")
+    if arguments.noise_alone and (arguments.noise is None or arguments.network != STREAMING):
+        raise ConfigError(f"--noise-alone is for the {STREAMING} network and needs --noise DIR")
     manifests, shares = [], []
     for argument in (*arguments.manifests, *arguments.data):
         path, _, share = argument.partition("=")

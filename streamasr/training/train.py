@@ -258,7 +258,7 @@ def _update(
         for settings in optimizer.param_groups:
             settings["lr"] = rate
     torch.manual_seed(hash((config.seed, run.update, group.rank)))
-    labels = task.labels(utterance for _, utterance in pairs)
+    labels = max(1, task.labels(utterance for _, utterance in pairs))
     run.network.train()
     run.network.zero_grad(set_to_none=False)
     totals = dict.fromkeys(task.figures, 0.0)
