@@ -147,7 +147,6 @@ def add_evaluate(subcommands: Subcommands) -> None:
     parser.add_argument("manifest", type=Path, metavar="MANIFEST")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N recordings")
-    parser.add_argument("--phrases", type=Path, metavar="FILE", help="hear nothing but these")
     parser.add_argument("--noise", type=Path, metavar="DIR", help="mix in the noise of DIR")
     parser.add_argument(
         "--snr-db", type=float, default=10.0, metavar="DB", help="how far below (default: 10)"
@@ -164,7 +163,7 @@ def run_evaluate(parsed: argparse.Namespace) -> None:
     config, _ = config_from(parsed)
     from streamasr.training.evaluate import EvaluateConfig, evaluate_manifest
 
-    names = ("manifest", "limit", "phrases", "noise", "snr_db", "offline", "show")
+    names = ("manifest", "limit", "noise", "snr_db", "offline", "show")
     asked = EvaluateConfig(**{name: getattr(parsed, name) for name in names})
     figures = evaluate_manifest(asked, config.model, config.decoder, config.endpoint)
     print_figures(figures.as_json(), as_json=parsed.json)
@@ -281,6 +280,9 @@ MODEL_FLAGS: Flags = (
     ("--checkpoint", "model.checkpoint", Path, "FILE", "acoustic checkpoint"),
     ("--language-model", "model.language_model", Path, "FILE", "KenLM language model"),
     ("--lexicon", "model.lexicon", Path, "FILE", "pronunciations, one a line"),
+    ("--phrases", "model.phrases", Path, "FILE", "hear nothing but these, one a line"),
+    ("--hot-phrases", "model.hot_phrases", Path, "FILE", "expect these: one a line, tab, weight"),
+    ("--catalogue", "model.catalogue", Path, "FILE", "table of the titles and artists to expect"),
     ("--units", "model.units", str, "UNITS", "phones (with the lexicon) or characters"),
     ("--beam-size", "decoder.beam_size", int, "N", "hypotheses kept at every step"),
     ("--lm-weight", "decoder.lm_weight", float, "X", "weight of the language model's score"),

@@ -38,24 +38,37 @@ class FeatureConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Which files to recognise with; ``None`` means the ones that are shipped."""
+    """Which files to recognise with; ``None`` means the ones that are shipped.
+
+    ``catalogue`` has titles and artists, ``hot_phrases`` phrases with weights, ``phrases`` all
+    that can be heard; without them nothing is expected.
+    """
 
     checkpoint: Path | None = None
     language_model: Path | None = None
     lexicon: Path | None = None
     units: Units = "phones"
     use_language_model: bool = True
+    catalogue: Path | None = None
+    hot_phrases: Path | None = None
+    phrases: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """Beam search. Scores are natural logs: acoustic + lm_weight * lm + word_bonus * words."""
+    """Beam search. Scores are natural logs: acoustic + lm_weight * lm + word_bonus * words.
+
+    What all but ``1 - commit_share`` of the beam agree on is settled (beam.py). A partial
+    shows words that at least ``partial_share`` of the beam hears.
+    """
 
     beam_size: int = 300
     beam_threshold: float = 25.0
     lm_weight: float = 0.9
     word_bonus: float = 0.0
     max_alternatives: int = 1
+    commit_share: float = 0.999
+    partial_share: float = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +123,8 @@ Origins = dict[str, str]
 LIMITS: dict[str, tuple[float, float]] = {
     "decoder.beam_size": (1, 10_000),
     "decoder.max_alternatives": (0, 10),
+    "decoder.commit_share": (0.5, 1),
+    "decoder.partial_share": (0, 1),
     "endpoint.silence_without_words_seconds": (0.1, 60),
     "endpoint.silence_after_words_seconds": (0.1, 60),
     "endpoint.utterance_seconds": (0.1, 60),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 EndReason = Literal["silence", "length", "finalize", "eof", "device_lost"]
+Rule = Literal["silence_without_words", "silence_after_words", "length"]
+"""What ends an utterance by itself; see ``decoder/endpoint.py``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """The reading of an utterance that has ended. ``text`` is never empty."""
+    """The reading of an utterance that has ended. ``text`` is never empty; ``endpoint_rule`` is
+    the rule that ended it, or None where something else did."""
 
     utterance: int
     text: str
@@ -61,6 +64,7 @@ class Final:
     confidence: float
     alternatives: tuple[Alternative, ...]
     end_reason: EndReason
+    endpoint_rule: Rule | None
 
 
 @dataclass(frozen=True, slots=True)

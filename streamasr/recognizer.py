@@ -17,7 +17,6 @@ had begun inside the look-ahead is whole. An endpoint by length falls into runni
 there the network goes on, and the steps after the last whole word begin the next beam.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,18 +29,24 @@ from streamasr.acoustic.model import AcousticModel, AcousticState, LogProbs
 from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, ModelConfig
 from streamasr.decoder.alphabet import BLANK, Alphabet
 from streamasr.decoder.beam import Beam, LexiconSearch
+from streamasr.decoder.catalogue import Catalogue
 from streamasr.decoder.characters import CharacterBeam, CharacterSearch
+from streamasr.decoder.classes import ClassModel
+from streamasr.decoder.confidence import Calibration
 from streamasr.decoder.endpoint import Activity, endpoint
+from streamasr.decoder.expected import Expected, missing
 from streamasr.decoder.hypothesis import HeardWord, Hypothesis
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.ngram import NgramModel
-from streamasr.errors import CheckpointError, StreamFinished
+from streamasr.decoder.scorer import LanguageModel
+from streamasr.errors import CheckpointError, ConfigError, StreamFinished
 from streamasr.events import (
     Alternative,
     EndReason,
     Event,
     Final,
     Partial,
+    Rule,
     SpeechStarted,
     StreamEnded,
     Word,
@@ -52,7 +57,11 @@ CHUNK_FRAMES = 16
 PREROLL_CHUNKS = 4
 PARTIAL_SECONDS = 0.5
 """While an utterance lasts a partial comes at least this often, changed or not."""
+_KEPT_SHARE = 0.5
+"""The part of ``partial_share`` that is enough for a word that the last partial showed."""
 
+Search = Any
+"""``LexiconSearch`` or ``CharacterSearch``: each knows its own beams only."""
 Samples = NDArray[np.float32]
 Frames = NDArray[np.float32]
 
@@ -114,14 +123,17 @@ class Recognizer:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        search: LexiconSearch | CharacterSearch,
+        search: Search,
+        lexicon: Lexicon,
         decoder: DecoderConfig,
         endpoint: EndpointConfig,
     ) -> None:
         self.features: FeatureConfig = checkpoint.features
         self.logmel = LogMel(checkpoint.features)
         self.acoustic = AcousticModel(checkpoint)
-        self.search: Any = search
+        self.search = search
+        self.lexicon = lexicon
+        self.calibration = Calibration(*checkpoint.confidence)
         self.decoder = decoder
         self.endpoint = endpoint
         self.model_name = checkpoint.name
@@ -137,51 +149,72 @@ class Recognizer:
         model: ModelConfig,
         decoder: DecoderConfig,
         endpoint: EndpointConfig,
-        *,
-        phrases: Sequence[str] | None = None,
     ) -> "Recognizer":
         """Read the files that ``model`` names.
 
-        With ``phrases`` nothing else can be recognised, each is as likely as the others and
-        no language model is used. Raises CheckpointError or LanguageModelError where a file
-        is missing, damaged or does not fit the others, or a phrase has a word that is not
-        in the lexicon.
+        Raises CheckpointError or LanguageModelError where a file is missing, damaged or does
+        not fit the others, and ConfigError for phrases or a catalogue that cannot be used.
         """
         path = model.checkpoint or shipped("checkpoints", "english.safetensors")
         checkpoint = load_checkpoint(path)
         lexicon = Lexicon.load(model.lexicon or shipped("lm", "lexicon.txt.xz"))
-        if phrases is not None:
-            lexicon = lexicon.of_phrases(phrases)
-        language_model = None
-        if model.use_language_model and phrases is None:
-            language_model = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
+        ngrams = None
+        if model.use_language_model:
+            ngrams = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
         labels = checkpoint.phone_labels if model.units == "phones" else checkpoint.character_labels
         alphabet = _alphabet(path, labels)
-        search: LexiconSearch | CharacterSearch
+        if model.units == "characters":
+            if model.catalogue or model.hot_phrases or model.phrases:
+                raise ConfigError("a catalogue, hot phrases and phrase lists need --units phones")
+            characters = CharacterSearch(alphabet, ngrams, list(lexicon), decoder)
+            return cls(checkpoint, characters, lexicon, decoder, endpoint)
+        language_model: LanguageModel | None = ngrams
+        if model.catalogue is not None:
+            if ngrams is None:
+                raise ConfigError("a catalogue needs the language model: leave --no-lm out")
+            with_names = ClassModel(ngrams, Catalogue.load(model.catalogue).classes)
+            lexicon = Lexicon({**lexicon, **missing(with_names.words, lexicon)})
+            language_model = with_names
         try:
-            if model.units == "phones":
-                search = LexiconSearch(alphabet, lexicon, language_model, decoder)
-            else:
-                search = CharacterSearch(alphabet, language_model, list(lexicon), decoder)
+            search = LexiconSearch.of(alphabet, lexicon, language_model, decoder)
         except KeyError as error:
             raise CheckpointError(
                 f"checkpoint {path} has another alphabet: it lacks the label {error} that the"
                 " search needs; use the lexicon it was trained with"
             ) from None
-        return cls(checkpoint, search, decoder, endpoint)
+        recognizer = cls(checkpoint, search, lexicon, decoder, endpoint)
+        expected = Expected.load(model.hot_phrases, model.phrases)
+        recognizer.search = recognizer.search_for(expected)
+        return recognizer
 
     def head(self, log_probs: LogProbs) -> NDArray[np.float32]:
         """``(steps, labels)`` of the units that the search reads."""
         return log_probs.phones if isinstance(self.search, LexiconSearch) else log_probs.characters
 
+    def search_for(self, expected: Expected) -> Search:
+        """The search of a stream that expects this; takes long for many phrases.
+
+        Raises ConfigError for phrases that cannot be pronounced, or where this recognizer
+        reads characters, and LanguageModelError where espeak-ng is needed and missing.
+        """
+        if not (expected.hot_phrases or expected.phrases):
+            return self.search
+        if not isinstance(self.search, LexiconSearch):
+            raise ConfigError("hot phrases and phrase lists need --units phones")
+        return expected.search(self.search, self.lexicon, self.decoder)
+
     def stream(
-        self, *, endpoint: EndpointConfig | None = None, max_alternatives: int | None = None
+        self,
+        *,
+        endpoint: EndpointConfig | None = None,
+        max_alternatives: int | None = None,
+        search: Search | None = None,
     ) -> "Stream":
         """A new listener; settings left out are the recognizer's."""
         most = self.decoder.max_alternatives if max_alternatives is None else max_alternatives
-        return Stream(self, endpoint or self.endpoint, most)
+        return Stream(self, endpoint or self.endpoint, most, search or self.search)
 
-    def start(self) -> StreamState:
+    def start(self, search: Search) -> StreamState:
         """The state of a stream that has heard nothing."""
         return StreamState(
             samples=np.zeros(0, np.float32),
@@ -190,7 +223,7 @@ class Recognizer:
             network=self.acoustic.start(),
             missing_steps=self.acoustic.lookahead_steps,
             preroll=(),
-            beam=self.search.start(),
+            beam=search.start(),
             first_step=0,
             utterance=0,
             activity=Activity(),
@@ -203,9 +236,12 @@ class Recognizer:
 class Stream:
     """One listener. Never blocks and never reads a clock."""
 
-    def __init__(self, recognizer: Recognizer, endpoint: EndpointConfig, most: int) -> None:
+    def __init__(
+        self, recognizer: Recognizer, endpoint: EndpointConfig, most: int, search: Search
+    ) -> None:
         self.recognizer = recognizer
-        self.state = recognizer.start()
+        self.state = recognizer.start(search)
+        self._search = search
         self._endpoint = endpoint
         self._most = most
 
@@ -239,9 +275,9 @@ class Stream:
             return []
         events: list[Event] = []
         state = self._flush(self.state, events)
-        state = self._end_utterance(state, end_reason, events)
+        state = self._end_utterance(state, end_reason, None, events)
         self.state = replace(
-            self.recognizer.start(),
+            self.recognizer.start(self._search),
             fed_samples=state.fed_samples,
             origin_samples=state.fed_samples,
             utterance=state.utterance,
@@ -293,19 +329,19 @@ class Stream:
             network=network,
             missing_steps=state.missing_steps - skipped,
             preroll=(*state.preroll, frames)[-PREROLL_CHUNKS:],
-            beam=recognizer.search.advance(state.beam, steps),
+            beam=self._search.advance(state.beam, steps),
         )
         state = self._speak(self._listen(state, steps), events)
         rule = endpoint(state.activity, self._endpoint, recognizer.step_seconds)
         if rule == "length":
             return self._cut(state, events)
         if rule is not None:
-            return self._restart(self._end_utterance(state, "silence", events))
+            return self._restart(self._end_utterance(state, "silence", rule, events))
         return state
 
     def _listen(self, state: StreamState, steps: NDArray[np.float32]) -> StreamState:
         """Count silence and speech over the chunk's steps."""
-        sounds = np.flatnonzero(self.recognizer.search.is_speech(steps))
+        sounds = np.flatnonzero(self._search.is_speech(steps))
         silent = state.activity.silent_steps + len(steps)
         if len(sounds):
             silent = len(steps) - 1 - int(sounds[-1])
@@ -316,7 +352,7 @@ class Stream:
 
     def _speak(self, state: StreamState, events: list[Event]) -> StreamState:
         """Say what is new: that speech began, and the partial."""
-        best = self.recognizer.search.best(state.beam)
+        best = self._search.best(state.beam)
         if not best.words and not state.speech_started:
             return state
         first_step = best.words[0].first_step if best.words else state.beam.steps
@@ -326,43 +362,61 @@ class Stream:
             events.append(SpeechStarted(state.utterance, start_seconds))
         state = replace(state, activity=activity, speech_started=True)
         end_seconds = self._seconds(state, state.beam.steps)
+        stable = self._search.stable_words(state.beam)
+        shown = self._shown(best.words, len(stable), state.partial)
+        text, stable_text = " ".join(word.word for word in shown), " ".join(stable)
         last = state.partial
-        if last is not None and last.text == best.text:
+        if last is not None and (last.text, last.stable_text) == (text, stable_text):
             chunk_seconds = self.recognizer.chunk_samples / self.recognizer.sample_rate_hz
             if end_seconds + chunk_seconds - last.end_seconds <= PARTIAL_SECONDS:
                 return state
-            stable_text = last.stable_text
-        else:
-            stable_text = self.recognizer.search.stable_text(state.beam)
         partial = Partial(
             state.utterance,
-            best.text,
+            text,
             stable_text,
             start_seconds,
             end_seconds,
-            tuple(self._word(state, word) for word in best.words),
+            tuple(self._word(state, word) for word in shown),
         )
         events.append(partial)
         return replace(state, partial=partial)
 
+    def _shown(
+        self, words: tuple[HeardWord, ...], stable: int, last: Partial | None
+    ) -> tuple[HeardWord, ...]:
+        """The words up to the first that too little of the beam hears; a word that was shown
+        before stays for less, or captions would flicker."""
+        before = () if last is None else tuple(word.word for word in last.words)
+        shown = 0
+        for number, word in enumerate(words):
+            least = self.recognizer.decoder.partial_share
+            if before[: number + 1] == tuple(each.word for each in words[: number + 1]):
+                least *= _KEPT_SHARE
+            is_sure = word.is_settled or word.posterior is None or word.posterior >= least
+            if number >= stable and not is_sure:
+                break
+            shown = number + 1
+        return words[:shown]
+
     def _end_utterance(
-        self, state: StreamState, end_reason: EndReason, events: list[Event]
+        self, state: StreamState, end_reason: EndReason, rule: Rule | None, events: list[Event]
     ) -> StreamState:
         """Say the final, if there are words, and begin the next utterance's counts."""
-        hypotheses = self.recognizer.search.finish(state.beam, max(1, self._most))
-        return self._final(state, hypotheses, end_reason, events)
+        hypotheses = self._search.finish(state.beam, max(1, self._most))
+        return self._final(state, hypotheses, end_reason, rule, events)
 
     def _final(
         self,
         state: StreamState,
         hypotheses: list[Hypothesis],
         end_reason: EndReason,
+        rule: Rule | None,
         events: list[Event],
     ) -> StreamState:
         best = hypotheses[0]
         fresh = replace(
             state,
-            beam=self.recognizer.search.start(),
+            beam=self._search.start(),
             first_step=state.first_step + state.beam.steps,
             activity=Activity(),
             speech_started=False,
@@ -385,6 +439,7 @@ class Stream:
                 float(np.mean([word.confidence for word in words])),
                 _alternatives(hypotheses) if self._most else (),
                 end_reason,
+                rule,
             )
         )
         return replace(fresh, utterance=state.utterance + 1)
@@ -392,13 +447,13 @@ class Stream:
     def _cut(self, state: StreamState, events: list[Event]) -> StreamState:
         """End by length: after the last whole word, and what follows it begins the next beam;
         without a word only the steps of the pre-roll do."""
-        search = self.recognizer.search
-        best = search.best(state.beam)
+        search = self._search
+        best = search.best_whole(state.beam)
         kept_from = -PREROLL_CHUNKS * CHUNK_FRAMES // self.recognizer.acoustic.subsampling
         if best.words:
             kept_from = best.words[-1].end_step
         rest = state.beam.log_probs[kept_from:]
-        cut = self._final(state, [best], "length", events)
+        cut = self._final(state, [best], "length", "length", events)
         return replace(
             cut,
             beam=search.advance(search.start(), rest),
@@ -422,7 +477,7 @@ class Stream:
             word.word,
             self._seconds(state, word.first_step),
             self._seconds(state, word.end_step),
-            word.confidence,
+            self.recognizer.calibration(word),
         )
 
 

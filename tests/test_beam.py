@@ -33,7 +33,7 @@ def heard_in(search: LexiconSearch, chunks: list[LogProbs], most: int = 3) -> li
     for chunk in chunks:
         beam = search.advance(beam, chunk)
         search.best(beam)
-        search.stable_text(beam)
+        search.stable_words(beam)
     return search.finish(beam, most)
 
 
@@ -93,10 +93,12 @@ def texts_by_force(
 @pytest.mark.parametrize("seed", range(6))
 def test_an_unpruned_search_is_exact(seed: int, with_model: bool) -> None:
     """All texts and scores of brute force, in its order; "a" and "ay" sound alike."""
-    config = DecoderConfig(beam_size=10**6, beam_threshold=1e9, lm_weight=0.7, word_bonus=-0.3)
+    config = DecoderConfig(
+        beam_size=10**6, beam_threshold=1e9, commit_share=1.0, lm_weight=0.7, word_bonus=-0.3
+    )
     path = shipped("lm", "english.kenlm")
     model = NgramModel.load(path) if with_model else None
-    search = LexiconSearch(SMALL, Lexicon(WORDS), model, config)
+    search = LexiconSearch.of(SMALL, Lexicon(WORDS), model, config)
     log_probs = random_log_probs(7, len(SMALL.labels), seed)
     expected = texts_by_force(log_probs, model, config.lm_weight, config.word_bonus)
     found = heard_in(search, [log_probs[:2], log_probs[2:]], most=10**6)
@@ -107,7 +109,7 @@ def test_an_unpruned_search_is_exact(seed: int, with_model: bool) -> None:
 
 def test_a_phrase_may_begin_another() -> None:
     phrases = Lexicon({"ab": (("AA", "B"),), "ab a": (("AA", "B|", "AA"),)})
-    search = LexiconSearch(SMALL, phrases, None, DecoderConfig(word_bonus=0.0))
+    search = LexiconSearch.of(SMALL, phrases, None, DecoderConfig(word_bonus=0.0))
     labels = SMALL.ids(["AA", "B|", BLANK, "AA|"])
     log_probs = np.full((4, len(SMALL.labels)), -9.0, np.float32)
     log_probs[range(4), labels] = -0.01
@@ -116,7 +118,9 @@ def test_a_phrase_may_begin_another() -> None:
 
 
 def test_a_word_may_follow_itself_after_a_blank_and_lasts_while_it_is_held() -> None:
-    search = LexiconSearch(SMALL, Lexicon({"a": (("AA",),)}), None, DecoderConfig(word_bonus=0.0))
+    search = LexiconSearch.of(
+        SMALL, Lexicon({"a": (("AA",),)}), None, DecoderConfig(word_bonus=0.0)
+    )
     labels = SMALL.ids(["AA|", "AA|", BLANK, "AA|", BLANK])
     log_probs = np.full((5, len(SMALL.labels)), -9.0, np.float32)
     log_probs[range(5), labels] = -0.01
@@ -131,7 +135,7 @@ def test_what_was_pruned_is_gone_and_the_best_stays(
     recognizer: Recognizer, speech: LogProbs
 ) -> None:
     config = replace(recognizer.decoder, beam_size=20)
-    search = LexiconSearch(
+    search = LexiconSearch.of(
         PHONE_ALPHABET,
         Lexicon.load(shipped("lm", "lexicon.txt.xz")),
         NgramModel.load(shipped("lm", "english.kenlm")),
@@ -171,7 +175,7 @@ def test_words_lie_in_order_and_within_the_beam(recognizer: Recognizer, speech: 
     words = recognizer.search.decode(speech)[0].words
     for word in words:
         assert 0 <= word.first_step < word.end_step <= len(speech)
-        assert 0 < word.confidence <= 1
+        assert 0 < word.sureness <= 1
     for word, after in itertools.pairwise(words):
         assert word.end_step <= after.first_step
 

@@ -29,7 +29,8 @@ class Checkpoint:
 
     ``phone_labels`` and ``character_labels`` name the outputs of the two heads, blank
     first. ``provenance`` says what the weights were trained on, ``figures`` what was
-    measured with them.
+    measured with them. ``confidence`` turns what the search knows of a word into the chance
+    that it is right; see ``streamasr calibrate``.
     """
 
     network: GruCtc
@@ -39,6 +40,7 @@ class Checkpoint:
     name: str
     provenance: dict[str, Any]
     figures: dict[str, Any]
+    confidence: tuple[float, float, float] = (0.0, 1.0, 0.0)
 
     def save(self, path: Path) -> None:
         """Write ``path`` in one go: an interrupted save leaves the old file as it was."""
@@ -51,6 +53,7 @@ class Checkpoint:
             "character_labels": self.character_labels,
             "provenance": self.provenance,
             "figures": self.figures,
+            "confidence": self.confidence,
         }
         weights = {
             name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
@@ -95,7 +98,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         phone_labels = tuple(description["phone_labels"])
         character_labels = tuple(description["character_labels"])
         name, provenance, figures = (description[k] for k in ("name", "provenance", "figures"))
-    except (KeyError, TypeError) as error:
+        bias, posterior, sureness = map(float, description.get("confidence", (0.0, 1.0, 0.0)))
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"checkpoint {path} has a damaged description: {error}") from None
     _compare(path, "mel bands", features.mels, shape.mels)
     _compare(path, "phone labels", len(phone_labels), shape.phone_labels)
@@ -111,7 +115,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
         raise CheckpointError(f"checkpoint {path} holds weights that are not finite")
     network.eval().requires_grad_(False)
-    return Checkpoint(network, features, phone_labels, character_labels, name, provenance, figures)
+    return Checkpoint(
+        network,
+        features,
+        phone_labels,
+        character_labels,
+        name,
+        provenance,
+        figures,
+        (bias, posterior, sureness),
+    )
 
 
 def _settings(kind: type[_Settings], values: dict[str, Any]) -> _Settings:

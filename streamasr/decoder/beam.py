@@ -1,40 +1,54 @@
-"""Beam search over phones with a lexicon and an n-gram model, step by step.
+"""Beam search over phones with a lexicon and a scorer of words, step by step.
 
 Theory of operation
 -------------------
-A hypothesis is a history of whole words (its *context*) and a node of the lexicon's prefix
-tree, reached through the labels of the word in progress. It carries two log-probabilities:
-of all its CTC paths whose last step was blank, and of those whose last step was the node's
-own label (Graves, "Supervised sequence labelling with recurrent neural networks", 2012,
-7.5: prefix search). At every step a hypothesis
+*What a hypothesis holds.* A history of whole words (its *context*) and a node of the
+lexicon's prefix tree, reached through the labels of the word in progress. It carries two
+log-probabilities: of all its CTC paths whose last step was blank, and of those whose last
+step was the node's own label (Graves, "Supervised sequence labelling with recurrent neural
+networks", 2012, 7.5: prefix search). Beside them lies where its best path has its words in
+time, which decides nothing. At every step a hypothesis
 
 - stays: by a blank, or by its last label held;
 - goes on to each child of its node by the child's label. The same label as the last one
   needs a blank in between, so only the first of the two log-probabilities counts;
-- ends a word where its node ends a spelling: the word joins the context and the language
-  model's score joins the hypothesis'. What has just ended a word sits at that node's *end*,
-  which has the root's children; a blank takes it to the root itself.
+- ends a word where its node ends a spelling: the word joins the context and what the
+  scorer says of it joins the hypothesis' score. What has just ended a word sits at that
+  node's *end*, which has the root's children; a blank takes it to the root itself.
 
-Hypotheses of equal context and node are merged: their probabilities add up, since they are
-the same words. What has fallen ``beam_threshold`` behind the best is dropped. If more than
-``beam_size`` are left, then of those at one node whose contexts the language model cannot
-tell apart only the best is kept (they will be treated alike from here on), and of these
-the ``beam_size`` best. So without pruning the search is exact: the score of a text is the
-sum over all its paths and pronunciations, times what the language model says.
+*The scorer* is the weighted language model, with or without classes of phrases mixed into it
+(classes.py), or a closed list of phrases (phrases.py); a word that it forbids is not taken.
+Words that a stream adds stand in a tree of their own that is joined to the lexicon's: its
+root is one more place where a word may begin. A filler's nodes lead to each other and spell
+``[unk]`` with any labels, each at a cost.
 
-Inside a word the best unigram score at or below the node stands in for the word's score
-("smearing"); it ranks hypotheses, and is no part of their scores.
+*When hypotheses merge.* At once where context and node are equal: their probabilities add
+up, since they are the same words. So without pruning the search is exact: the score of a
+text is the sum over all its paths and pronunciations, times what the scorer says.
+
+*What is dropped.* What has fallen ``beam_threshold`` behind the best. If more than
+``beam_size`` are left: of those at one node whose contexts the scorer cannot tell apart
+(equal states), all but the best, because they will be treated alike from here on; and of
+the others the worst. And what denies settled words that all but ``1 - commit`` of the beam
+agree on (posterior.py). Inside a word the best unigram score at or below the node stands in
+for the word's score ("smearing"); it ranks hypotheses, and is no part of their scores.
+
+*What is stable.* Every later hypothesis grows out of one in the beam, so the words that all
+of them begin with can never be revised; dropping what denies the settled words is what
+makes them agree soon.
+
+*When language model state is dropped.* A context holds the state after its words and
+remembers the continuations that were asked for, for all the beams of an utterance, which
+changes nothing but speed. A context goes when no hypothesis' history contains it, and all
+go with the utterance's last beam; a new utterance starts from the scorer's first state.
 
 A beam is a value: arrays that are never written to again, one entry a hypothesis, and the
-log-probabilities it has heard. Contexts are shared by the beams of an utterance and
-remember what the language model said of their continuations, which changes nothing but
-speed. They die with the utterance's last beam. Every step is computed alone, in the same
-order whatever the chunks were, so chunks give what the whole gives, bit for bit.
+log-probabilities it has heard. Every step is computed alone, in the same order whatever the
+chunks were, so chunks give what the whole gives, bit for bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +57,9 @@ from streamasr.config import DecoderConfig
 from streamasr.decoder.alphabet import Alphabet
 from streamasr.decoder.history import Context, Floats, Ints, Paths, Trace
 from streamasr.decoder.hypothesis import Heard, HeardWord, Hypothesis, LogProbs
-from streamasr.decoder.lexicon import Lexicon, word_labels
-from streamasr.decoder.ngram import NgramModel
+from streamasr.decoder.lexicon import LAST_PHONES, PHONES, Lexicon, Phones, word_labels
+from streamasr.decoder.posterior import SETTLE_EVERY_STEPS, Shares, settle, with_shares
+from streamasr.decoder.scorer import LanguageModel, Scorer, State, WeightedModel
 from streamasr.decoder.tree import ROOT, PrefixTree
 
 _CANDIDATES = 2
@@ -88,63 +103,89 @@ class _Candidates:
 
 
 class LexiconSearch:
-    """The search for one alphabet, lexicon and language model; shared and immutable."""
+    """The search for one alphabet, lexicon and scorer; shared and immutable."""
 
     def __init__(
         self,
         alphabet: Alphabet,
-        lexicon: Lexicon,
-        language_model: NgramModel | None,
+        words: tuple[str, ...],
+        tree: PrefixTree,
+        scorer: Scorer,
         config: DecoderConfig,
     ) -> None:
-        """Without ``language_model`` every word is as likely as the others.
+        """``tree`` spells ``words``, by their places there, in labels of ``alphabet``."""
+        self.alphabet = alphabet
+        self.scorer = scorer
+        self._words = words
+        self._tree = tree
+        self._config = config
+        count = len(tree.token)
+        # Nodes, then their ends: what leads there, where to go on, what ranks them.
+        self._count = count
+        self._token = np.tile(tree.token, 2)
+        going_on = np.concatenate([np.arange(count), np.full(count, ROOT)])
+        self._first_child = tree.first_child[going_on].astype(np.int64)
+        self._children = tree.children[going_on].astype(np.int64)
+        self._rank = np.concatenate([tree.best, np.zeros(count)])
+        self._rank[[ROOT, *tree.more_roots]] = 0.0
+        self._cost = tree.cost
+        self._has_children = tree.children > 0
+        self._is_end = tree.is_end
+
+    @classmethod
+    def of(
+        cls,
+        alphabet: Alphabet,
+        lexicon: Lexicon,
+        language_model: LanguageModel | None,
+        config: DecoderConfig,
+    ) -> "LexiconSearch":
+        """A search for every word of ``lexicon``; without ``language_model`` every word is as
+        likely as the others.
 
         Raises KeyError for a phone of the lexicon that is not in the alphabet.
         """
-        self.alphabet = alphabet
-        self._words = tuple(lexicon)
-        self._model = language_model
-        self._config = config
-        self._tree = self._plant(lexicon)
-        count = len(self._tree.token)
-        # Nodes, then their ends: what leads there, where to go on, what ranks them.
-        self._count = count
-        self._token = np.tile(self._tree.token, 2)
-        inner = np.arange(count)
-        going_on = np.concatenate([inner, np.full(count, ROOT)])
-        self._first_child = self._tree.first_child[going_on].astype(np.int64)
-        self._children = self._tree.first_child[going_on + 1] - self._first_child
-        self._rank = np.zeros(2 * count)
-        self._rank[1:count] = config.lm_weight * self._tree.best[1:] + config.word_bonus
-        self._has_children = self._children[:count] > 0
+        return cls.scored(alphabet, lexicon, WeightedModel(language_model, config), config)
 
-    def _plant(self, lexicon: Lexicon) -> PrefixTree:
-        index = {label: token for token, label in enumerate(self.alphabet.labels)}
-        spellings, words, scores = [], [], []
-        for number, (word, pronunciations) in enumerate(lexicon.items()):
-            score = 0.0 if self._model is None else self._model.unigram(word)
-            for phones in pronunciations:
-                spellings.append([index[label] for label in word_labels(phones)])
-                words.append(number)
-                scores.append(score)
-        return PrefixTree(spellings, words, scores)
+    @classmethod
+    def scored(
+        cls, alphabet: Alphabet, lexicon: Lexicon, scorer: Scorer, config: DecoderConfig
+    ) -> "LexiconSearch":
+        """A search for every word of ``lexicon``; raises KeyError as ``of`` does."""
+        return cls(alphabet, tuple(lexicon), _plant(alphabet, lexicon, 0, scorer), scorer, config)
 
-    def _word_score(self, model_state: Any, word: int) -> tuple[float, Any]:
-        """What ``word`` after ``model_state`` adds to a score, and the state after it."""
-        if self._model is None:
-            return self._config.word_bonus, None
-        score, after = self._model.score(model_state, self._words[word])
-        return self._config.lm_weight * score + self._config.word_bonus, after
+    def extended(self, scorer: Scorer, added: Lexicon, raised: Iterable[str]) -> "LexiconSearch":
+        """This search with another scorer, the words of ``added`` besides, and the words
+        ``raised`` ranked as the new scorer ranks them."""
+        number = {word: index for index, word in enumerate(self._words)}
+        scores = {number[word]: scorer.unigram(word) for word in raised if word in number}
+        tree = self._tree.raised(scores)
+        if added:
+            tree = tree.joined(_plant(self.alphabet, added, len(self._words), scorer))
+        return LexiconSearch(self.alphabet, (*self._words, *added), tree, scorer, self._config)
+
+    def with_filler(self, word: str, cost: float) -> "LexiconSearch":
+        """This search with ``word`` besides, spelled by any labels at ``cost`` each."""
+        filler = PrefixTree.filler(
+            self.alphabet.ids(PHONES), self.alphabet.ids(LAST_PHONES), len(self._words), cost
+        )
+        return LexiconSearch(
+            self.alphabet, (*self._words, word), self._tree.joined(filler), self.scorer,
+            self._config,
+        )  # fmt: skip
+
+    def _word_score(self, state: State, word: int) -> tuple[float, State]:
+        """What the scorer says of the word number ``word``."""
+        return self.scorer.score(state, self._words[word])
 
     def start(self) -> Beam:
         """The beam of an utterance of which nothing has been heard."""
-        model_state = None if self._model is None else self._model.start()
         paths = Paths(
             np.array([-1]), np.zeros(1), np.zeros(1), np.array([0]), np.array([None], object),
         )  # fmt: skip
         return Beam(
             (), 0, np.array([ROOT]), np.array([0]), np.zeros(1), np.full(1, -np.inf),
-            (Context(None, -1, 0.0, model_state),), paths,
+            (Context(None, -1, 0.0, self.scorer.start()),), paths,
         )  # fmt: skip
 
     def advance(self, beam: Beam, log_probs: LogProbs) -> Beam:
@@ -161,7 +202,7 @@ class LexiconSearch:
         merged = self._merge(candidates, len(contexts))
         kept = merged.take(self._prune(merged, contexts))
         used, context = np.unique(kept.context, return_inverse=True)
-        return Beam(
+        after = Beam(
             beam.chunks,
             beam.steps + 1,
             kept.nodes,
@@ -171,6 +212,43 @@ class LexiconSearch:
             tuple(contexts[index] for index in used.tolist()),
             self._follow(beam, kept, column),
         )
+        return self._settle(after) if after.steps % SETTLE_EVERY_STEPS == 0 else after
+
+    def _settle(self, beam: Beam) -> Beam:
+        """Settle the words that ended a while ago, and drop what denies what is certain."""
+        scores = self._ranks(beam)
+        traces = settle(beam.paths.traces, Shares(beam.paths.traces, scores), beam.steps)
+        paths = replace(beam.paths, traces=np.array(traces, object))
+        beam = replace(beam, paths=paths)
+        agreeing = self._agreeing(beam, scores)
+        if agreeing.all():
+            return beam
+        index = np.flatnonzero(agreeing)
+        used, context = np.unique(beam.context[index], return_inverse=True)
+        return replace(
+            beam,
+            nodes=beam.nodes[index],
+            context=context,
+            blank=beam.blank[index],
+            label=beam.label[index],
+            contexts=tuple(beam.contexts[number] for number in used.tolist()),
+            paths=paths.take(index),
+        )
+
+    def _agreeing(self, beam: Beam, scores: Floats) -> NDArray[np.bool_]:
+        """``(hypotheses,)``: which do not deny what all but ``1 - commit_share`` of the beam
+        says within the best hypothesis' settled words."""
+        best = int(scores.argmax())
+        agreement = _agreement(beam.contexts, beam.contexts[beam.context[best]])[beam.context]
+        depth = sum(word.is_settled for word in _words(beam.paths.traces[best]))
+        if self._config.commit_share >= 1:
+            depth = 0
+        shares = np.exp(scores - scores.max())
+        shares /= shares.sum()
+        while depth and shares[agreement >= depth].sum() < self._config.commit_share:
+            depth -= 1
+        agreeing: NDArray[np.bool_] = agreement >= depth
+        return agreeing
 
     def _extend(self, beam: Beam, column: Floats) -> tuple[_Candidates, list[Context]]:
         """Every hypothesis one step later; the contexts of all of them."""
@@ -184,13 +262,19 @@ class LexiconSearch:
         is_end = nodes >= self._count
         ended = np.flatnonzero(is_end)
 
-        children = self._children[nodes]
-        source = np.repeat(every, children)
-        within = np.arange(len(source)) - (np.cumsum(children) - children)[source]
-        child = self._first_child[nodes][source] + within
+        hypothesis, origin = every, nodes
+        at_root = np.flatnonzero(is_end | (nodes == ROOT))
+        for root in self._tree.more_roots:
+            hypothesis = np.concatenate([hypothesis, at_root])
+            origin = np.concatenate([origin, np.full(len(at_root), root)])
+        children = self._children[origin]
+        place = np.repeat(np.arange(len(origin)), children)
+        within = np.arange(len(place)) - (np.cumsum(children) - children)[place]
+        child = self._first_child[origin][place] + within
+        source = hypothesis[place]
         child_token = self._token[child]
         before = np.where(child_token == token[source], beam.blank[source], whole[source])
-        reached = before + column[child_token]
+        reached = before + column[child_token] + self._cost[child]
 
         scores = _context_scores(beam.contexts)[beam.context]
         rank = reached + scores[source] + self._rank[child]
@@ -236,11 +320,13 @@ class LexiconSearch:
         number = {context: index for index, context in enumerate(contexts)}
         tree = self._tree
         found: list[tuple[int, int, int, int]] = []
-        for index in np.flatnonzero(tree.is_end[child]).tolist():
+        for index in np.flatnonzero(self._is_end[child]).tolist():
             node, hypothesis = child[index], source[index]
             context = beam.contexts[beam.context[hypothesis]]
             for word in tree.words[tree.first_word[node] : tree.first_word[node + 1]].tolist():
                 after = context.then(word, self._word_score)
+                if after.score == -np.inf:
+                    continue
                 place = number.get(after)
                 if place is None:
                     place = number[after] = len(contexts)
@@ -325,14 +411,28 @@ class LexiconSearch:
         total: Floats = heard + _context_scores(beam.contexts)[beam.context]
         return total
 
+    def _ranks(self, beam: Beam) -> Floats:
+        """``(hypotheses,)``: the scores, and what the words in progress may add."""
+        ranks: Floats = self._scores(beam) + self._rank[beam.nodes]
+        return ranks
+
     def best(self, beam: Beam) -> Hypothesis:
         """The best hypothesis so far, of whole words; only reads."""
-        scores = self._scores(beam)
-        best = int((scores + self._rank[beam.nodes]).argmax())
-        return Hypothesis(_words(beam, best), float(scores[best]))
+        ranks = self._ranks(beam)
+        best = int(ranks.argmax())
+        words = with_shares(_words(beam.paths.traces[best]), Shares(beam.paths.traces, ranks))
+        return Hypothesis(words, float(self._scores(beam)[best]))
 
-    def stable_text(self, beam: Beam) -> str:
-        """The words that all hypotheses begin with; only reads.
+    def best_whole(self, beam: Beam) -> Hypothesis:
+        """The best hypothesis so far, as far as an utterance may end in it; only reads."""
+        ranks = self._ranks(beam)
+        depth = self._whole(beam.contexts[beam.context[int(ranks.argmax())]]).depth
+        best = self.best(beam)
+        return replace(best, words=best.words[:depth])
+
+    def stable_words(self, beam: Beam) -> tuple[str, ...]:
+        """The words that all hypotheses begin with, as far as an utterance may end after
+        them; only reads.
 
         Every later hypothesis grows out of one of these, so no event revises them.
         """
@@ -343,12 +443,20 @@ class LexiconSearch:
                 context.parent if context.depth == depth and context.parent else context
                 for context in level
             }
+        return self._texts(self._whole(level.pop()))
+
+    def _whole(self, context: Context) -> Context:
+        """The longest beginning of ``context`` that an utterance may end after."""
+        while context.parent is not None and not self.scorer.is_whole(context.scorer_state):
+            context = context.parent
+        return context
+
+    def _texts(self, context: Context) -> tuple[str, ...]:
         words = []
-        context = level.pop()
         while context.parent is not None:
             words.append(self._words[context.word])
             context = context.parent
-        return " ".join(reversed(words))
+        return tuple(reversed(words))
 
     def is_speech(self, log_probs: LogProbs) -> NDArray[np.bool_]:
         """``(steps,)``: where some phone is more probable than the blank."""
@@ -358,23 +466,27 @@ class LexiconSearch:
     def finish(self, beam: Beam, most: int) -> list[Hypothesis]:
         """The utterance is over: up to ``most`` readings of distinct texts, best first.
 
-        What ends inside a word counts only where nothing else is left, without that word.
+        What ends inside a word, or where the scorer lets no utterance end, counts only where
+        nothing else is left, without that word or back to where it may end.
         """
-        whole = np.flatnonzero((beam.nodes >= self._count) | (beam.nodes == ROOT))
+        may_end = np.array([self.scorer.is_whole(each.scorer_state) for each in beam.contexts])
+        at_words = (beam.nodes >= self._count) | (beam.nodes == ROOT)
+        whole = np.flatnonzero(at_words & may_end[beam.context])
         if len(whole) == 0:
             whole = np.arange(len(beam.nodes))
         scores = self._scores(beam)
-        readings = []
+        shares = Shares(beam.paths.traces, scores)
+        readings: dict[Context, Hypothesis] = {}
         for number in np.unique(beam.context[whole]).tolist():
             members = whole[beam.context[whole] == number]
+            context = self._whole(beam.contexts[number])
             score = float(np.logaddexp.reduce(scores[members]))
-            if self._model is not None:
-                model_state = beam.contexts[number].model_state
-                score += self._config.lm_weight * self._model.finish(model_state)
+            score += self.scorer.finish(context.scorer_state)
             best = int(members[scores[members].argmax()])
-            readings.append(Hypothesis(_words(beam, best), score))
-        readings.sort(key=lambda reading: -reading.score)
-        return readings[:most]
+            words = with_shares(_words(beam.paths.traces[best])[: context.depth], shares)
+            if context not in readings or readings[context].score < score:
+                readings[context] = Hypothesis(words, score)
+        return sorted(readings.values(), key=lambda reading: -reading.score)[:most]
 
     def decode(self, log_probs: LogProbs, most: int = 1) -> list[Hypothesis]:
         """A whole utterance at once."""
@@ -385,6 +497,37 @@ def _context_scores(contexts: Sequence[Context]) -> Floats:
     return np.array([context.score for context in contexts])
 
 
-def _words(beam: Beam, hypothesis: int) -> tuple[HeardWord, ...]:
-    trace: Trace | None = beam.paths.traces[hypothesis]
+def _words(trace: Trace | None) -> tuple[HeardWord, ...]:
     return () if trace is None else trace.words()
+
+
+def _agreement(contexts: Sequence[Context], best: Context) -> Ints:
+    """``(contexts,)``: how many words each begins with that ``best`` begins with, too."""
+    chain = set()
+    context: Context | None = best
+    while context is not None:
+        chain.add(context)
+        context = context.parent
+    depths = []
+    for each in contexts:
+        context = each
+        while context not in chain:
+            assert context.parent is not None  # all histories begin with the same empty one
+            context = context.parent
+        depths.append(context.depth)
+    return np.array(depths)
+
+
+def _plant(
+    alphabet: Alphabet, pronunciations: Mapping[str, Iterable[Phones]], first: int, scorer: Scorer
+) -> PrefixTree:
+    """The tree of all ``pronunciations``; its words are numbered from ``first`` on."""
+    index = {label: token for token, label in enumerate(alphabet.labels)}
+    spellings, words, scores = [], [], []
+    for number, (word, ways) in enumerate(pronunciations.items(), start=first):
+        score = scorer.unigram(word)
+        for phones in ways:
+            spellings.append([index[label] for label in word_labels(phones)])
+            words.append(number)
+            scores.append(score)
+    return PrefixTree.of(spellings, words, scores)

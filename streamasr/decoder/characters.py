@@ -114,14 +114,18 @@ class CharacterSearch:
         text, *_, frames, _, score = beam.hypotheses[0]
         return self._hypothesis(text, frames, score, beam.log_probs)
 
-    def stable_text(self, beam: CharacterBeam) -> str:
+    def best_whole(self, beam: CharacterBeam) -> Hypothesis:
+        """The same: an utterance may end after any word."""
+        return self.best(beam)
+
+    def stable_words(self, beam: CharacterBeam) -> tuple[str, ...]:
         """The words that all hypotheses begin with; only reads."""
         stable = []
         for words in zip(*(hypothesis[0].split() for hypothesis in beam.hypotheses), strict=False):
             if len(set(words)) > 1:
                 break
             stable.append(words[0])
-        return " ".join(stable)
+        return tuple(stable)
 
     def finish(self, beam: CharacterBeam, most: int) -> list[Hypothesis]:
         """The utterance is over: up to ``most`` readings of distinct texts, best first."""
@@ -180,11 +184,11 @@ class CharacterSearch:
         self, text: str, frames: Sequence[tuple[int, int]], score: float, log_probs: LogProbs
     ) -> Hypothesis:
         words = tuple(
-            HeardWord(word, first, end, self._confidence(word, log_probs[first:end]))
+            HeardWord(word, first, end, self._sureness(word, log_probs[first:end]))
             for word, (first, end) in zip(text.split(), frames, strict=False)
         )
         return Hypothesis(words, float(score))
 
-    def _confidence(self, word: str, log_probs: LogProbs) -> float:
+    def _sureness(self, word: str, log_probs: LogProbs) -> float:
         peaks = log_probs[:, self.alphabet.ids(word)].max(axis=0)
         return round(float(np.exp(peaks.mean())), 4)

@@ -5,11 +5,9 @@ which nothing was recognised, silence after words, and the length of the utteran
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from streamasr.config import EndpointConfig
-
-Rule = Literal["silence_without_words", "silence_after_words", "length"]
+from streamasr.events import Rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamasr.decoder.hypothesis import HeardWord
+from streamasr.decoder.scorer import State
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-WordScore = Callable[[Any, int], tuple[float, Any]]
-"""From a language model's state and a word's number to what the word adds to a score, and
-the state after it."""
+WordScore = Callable[[State, int], tuple[float, State]]
+"""From a scorer's state and a word's number to what the word adds to a score, and the state
+after it."""
 
 
 class Context:
-    """A history of whole words and what the language model makes of it.
+    """A history of whole words and what the scorer makes of it.
 
     ``score`` is the history's own part of a hypothesis' score. Contexts with the same
     ``state`` (a number within the utterance) get the same scores for whatever follows.
@@ -27,33 +27,35 @@ class Context:
         "_following",
         "_states",
         "depth",
-        "model_state",
         "parent",
         "score",
+        "scorer_state",
         "state",
         "word",
     )
 
-    def __init__(self, parent: "Context | None", word: int, score: float, model_state: Any) -> None:
+    def __init__(
+        self, parent: "Context | None", word: int, score: float, scorer_state: State
+    ) -> None:
         self.parent = parent
         self.word = word
         self.score = score
-        self.model_state = model_state
+        self.scorer_state = scorer_state
         self.depth: int = 0 if parent is None else parent.depth + 1
-        self._states: dict[Any, int] = {} if parent is None else parent._states
-        self.state = self._states.setdefault(model_state, len(self._states))
+        self._states: dict[State, int] = {} if parent is None else parent._states
+        self.state = self._states.setdefault(scorer_state, len(self._states))
         self._following: dict[int, Context] = {}
 
     def then(self, word: int, score_of: WordScore) -> "Context":
         """This history and ``word``."""
         known = self._following.get(word)
         if known is None:
-            score, model_state = score_of(self.model_state, word)
-            known = self._following[word] = Context(self, word, self.score + score, model_state)
+            score, scorer_state = score_of(self.scorer_state, word)
+            known = self._following[word] = Context(self, word, self.score + score, scorer_state)
         return known
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Trace:
     """The words of one path, newest first, with their places in it."""
 

@@ -14,15 +14,19 @@ class HeardWord:
     """A word of a hypothesis.
 
     Steps count from the beam's start: the word's first label begins at ``first_step``, its
-    last one is over at ``end_step`` (exclusive). ``confidence`` is the geometric mean, over
+    last one is over at ``end_step`` (exclusive). ``sureness`` is the geometric mean, over
     the word's labels, of the highest probability that the network gave the label where the
-    path has it (the last label: where it begins): in 0..1, not calibrated.
+    path has it (the last label: where it begins). ``posterior`` is the share of the beam
+    that hears this word at this time, ``is_settled`` whether that was taken a while after
+    the word (posterior.py) and stays; None where the search does not know. All in 0..1.
     """
 
     word: str
     first_step: int
     end_step: int
-    confidence: float
+    sureness: float
+    posterior: float | None = None
+    is_settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

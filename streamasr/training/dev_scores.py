@@ -41,7 +41,7 @@ class DevScores:
         self._data = data
         self._objective = objective
         self._silence = silence
-        self._search = LexiconSearch(
+        self._search = LexiconSearch.of(
             PHONE_ALPHABET,
             Lexicon.load(shipped("lm", "lexicon.txt.xz")),
             NgramModel.load(shipped("lm", "english.kenlm")),

@@ -198,13 +198,11 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True)
 class EvaluateConfig:
-    """What ``streamasr evaluate`` was asked: the first ``limit`` recordings, all if None; with
-    a file of ``phrases`` nothing else can be recognised; ``noise`` recordings mixed in at
-    ``snr_db``; ``offline``, the whole recording at once."""
+    """What ``streamasr evaluate`` was asked: the first ``limit`` recordings, all if None;
+    ``noise`` recordings mixed in at ``snr_db``; ``offline``, the whole recording at once."""
 
     manifest: Path
     limit: int | None = None
-    phrases: Path | None = None
     noise: Path | None = None
     snr_db: float = 10.0
     offline: bool = False
@@ -218,14 +216,13 @@ def evaluate_manifest(
     ``Recognizer.load`` raises."""
     manifest = read_manifest(config.manifest)
     noise = None if config.noise is None else Noise.load(config.noise, config.snr_db)
-    phrases = None if config.phrases is None else _phrases(config.phrases)
     baseline = None if model.checkpoint is None else load_baseline(model.checkpoint)
     if baseline is not None:
-        if phrases is not None:
+        if model.phrases is not None:
             raise ConfigError("a tutorial's network cannot be held to --phrases: leave them out")
         reader = baseline_reader(baseline, model, decoder)
     else:
-        recognizer = Recognizer.load(model, decoder, endpoint, phrases=phrases)
+        recognizer = Recognizer.load(model, decoder, endpoint)
         reader = (offline_reader if config.offline else streaming_reader)(recognizer)
     return evaluate(
         reader,
@@ -234,14 +231,3 @@ def evaluate_manifest(
         skipped=(*manifest.skipped, *(noise.skipped if noise else ())),
         show=config.show,
     )
-
-
-def _phrases(path: Path) -> list[str]:
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"phrases {path} cannot be read: {error}") from None
-    phrases = [" ".join(line.lower().split()) for line in lines if line.strip()]
-    if not phrases:
-        raise ConfigError(f"phrases {path} is empty: write one phrase a line")
-    return phrases
