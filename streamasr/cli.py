@@ -56,6 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
         add_devices,
         add_config,
         add_evaluate,
+        add_live,
+        add_silence,
         add_bench,
         add_record,
         add_synthesize,
@@ -167,6 +169,49 @@ def run_evaluate(parsed: argparse.Namespace) -> None:
     asked = EvaluateConfig(**{name: getattr(parsed, name) for name in names})
     figures = evaluate_manifest(asked, config.model, config.decoder, config.endpoint)
     print_figures(figures.as_json(), as_json=parsed.json)
+
+
+def add_live(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("live", help="what viewers of live captions see of a manifest")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth of them")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N of those")
+    parser.add_argument("--times", type=Path, metavar="TSV", help="of words, by another aligner")
+    parser.add_argument("--reliability", type=Path, metavar="PNG", help="draw the confidences here")
+    add_config_options(parser)
+    parser.set_defaults(run=run_live)
+
+
+def run_live(parsed: argparse.Namespace) -> None:
+    config, _ = config_from(parsed)
+    from streamasr.training.watch import LiveConfig, watch_manifest
+
+    names = ("manifest", "times", "limit", "every", "reliability")
+    asked = LiveConfig(**{name: getattr(parsed, name) for name in names})
+    figures = watch_manifest(asked, config.model, config.decoder, config.endpoint)
+    print(json.dumps(figures.as_json()) if parsed.json else figures.as_markdown())
+
+
+def add_silence(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("silence", help="words an hour where nobody speaks")
+    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="recordings of noise")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, metavar="M", help="of each made sound; default: 10"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_config_options(parser)
+    parser.set_defaults(run=run_silence)
+
+
+def run_silence(parsed: argparse.Namespace) -> None:
+    config, _ = config_from(parsed)
+    from streamasr.training.silence import SilenceConfig, listen
+
+    asked = SilenceConfig(parsed.folder, parsed.minutes, parsed.seed)
+    figures = listen(asked, config.model, config.decoder, config.endpoint)
+    print(json.dumps(figures.as_json()) if parsed.json else figures.as_markdown())
 
 
 def add_bench(subcommands: Subcommands) -> None:

@@ -9,7 +9,7 @@ import soundfile
 
 from streamasr.errors import ConfigError
 from streamasr.recognizer import Recognizer
-from streamasr.training.error_rate import ErrorRate
+from streamasr.training.error_rate import ErrorRate, equal_pairs
 from streamasr.training.evaluate import evaluate, offline_reader, streaming_reader
 from streamasr.training.manifest import COLUMNS, read_manifest
 
@@ -31,6 +31,24 @@ def test_errors_are_added_up_over_utterances() -> None:
     words.add(["a", "b", "c"], ["a", "x", "c", "d"])
     words.add(["a"], ["a"])
     assert (words.edits, words.length, words.rate) == (2, 4, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "pairs"),
+    [
+        ("a b c", "a b c", [(0, 0), (1, 1), (2, 2)]),
+        ("a b c", "a x c", [(0, 0), (2, 2)]),
+        ("a b c", "b c d", [(1, 0), (2, 1)]),
+        ("a b", "x a y b z", [(0, 1), (1, 3)]),
+        ("a b", "b a x y", [(0, 1)]),
+        ("a b", "", []),
+        ("", "a", []),
+    ],
+)
+def test_equal_words_are_paired_in_order(
+    said: str, heard: str, pairs: list[tuple[int, int]]
+) -> None:
+    assert equal_pairs(said.split(), heard.split()) == pairs
 
 
 def test_figures_of_the_bundled_sentence(recognizer: Recognizer, manifest: Path) -> None:

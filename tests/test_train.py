@@ -17,13 +17,19 @@ import soundfile
 import torch
 
 from streamasr.acoustic.checkpoint import load_checkpoint
+from streamasr.cli import main
 from streamasr.config import FeatureConfig
 from streamasr.errors import ConfigError
+from streamasr.frontend.logmel import silence_frame
 from streamasr.recognizer import shipped
 from streamasr.training.augment import AugmentConfig, augment
+from streamasr.training.batches import make_batch
+from streamasr.training.data import open_data
 from streamasr.training.features import SPEEDS, open_features
 from streamasr.training.manifest import COLUMNS, read_manifest
 from streamasr.training.options import TrainConfig
+from streamasr.training.sounds import KINDS, write_clips
+from streamasr.training.task import StreamingTask
 from streamasr.training.train import learning_rate, train
 
 
@@ -233,6 +239,62 @@ def test_other_flags_than_the_network_has_are_refused(config: TrainConfig) -> No
     )
     assert program.returncode == 2
     assert "--init is for the streaming network" in program.stderr
+
+
+def test_noise_alone_is_heard_without_words(
+    config: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clips are longer than ``batch_seconds``, so each is a batch of its own."""
+    noise = config.folder.with_name("noise")
+    write_clips(noise, 1, seed=0)
+    train(replace(config, noise=noise, noise_alone=2.0, epochs=1, log_every=1))
+    updates = lines(config.folder, "updates")
+    assert len(updates) >= 2 * len(KINDS) + 1
+    assert all(np.isfinite(value) for line in updates for value in line.values())
+    assert all(np.isfinite(value) for value in lines(config.folder, "epoch")[0].values())
+    assert "skipped" not in capsys.readouterr().err
+
+
+def test_a_batch_of_nothing_but_noise_can_be_learned(config: TrainConfig) -> None:
+    """Without words the likeliest output is blanks alone, and every update makes them likelier."""
+    noise = config.folder.with_name("noise")
+    write_clips(noise, 1, seed=0)
+    config = replace(config, noise=noise, noise_alone=1.0)
+    data = open_data(config, FeatureConfig())
+    task = StreamingTask(config, data, scores=False)
+    of_noise = data.sources[-1].store
+    utterances = of_noise.utterances[:3]
+    frames = [np.asarray(of_noise.of(each), np.float32) for each in utterances]
+    batch = make_batch(frames, utterances, data.lexicon, silence_frame(FeatureConfig()))
+    assert task.labels(utterances) == 0
+    assert batch.texts == ("", "", "")
+    optimizer = torch.optim.SGD(task.network.parameters(), lr=1e-4)
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss, figures = task.loss(batch)
+        loss.backward()
+        assert all(np.isfinite(figure) for figure in figures.values())
+        gradients = [p.grad for p in task.network.parameters() if p.grad is not None]
+        assert all(torch.isfinite(gradient).all() for gradient in gradients)
+        assert any(gradient.any() for gradient in gradients)
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    "more", [["--noise-alone=1"], ["--noise-alone=1", "--noise=N", "--network=cnn-lstm"]]
+)
+def test_noise_alone_needs_noise_and_the_streaming_network(
+    config: TrainConfig, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = command(config)[3:]  # without the interpreter
+    assert main([*arguments, *more]) == 2
+    assert (
+        "--noise-alone is for the streaming network and needs --noise DIR"
+        in capsys.readouterr().err
+    )
 
 
 def test_torchrun_shares_the_batches_among_its_processes(config: TrainConfig) -> None:

@@ -96,9 +96,9 @@ def make_batch(
     return Batch(
         torch.from_numpy(padded),
         torch.tensor(counts),
-        torch.tensor([token for target in phones for token in target]),
+        torch.tensor([token for target in phones for token in target], dtype=torch.long),
         torch.tensor([len(target) for target in phones]),
-        torch.tensor([token for target in characters for token in target]),
+        torch.tensor([token for target in characters for token in target], dtype=torch.long),
         torch.tensor([len(target) for target in characters]),
         tuple(utterance.text for utterance in utterances),
     )

@@ -233,7 +233,7 @@ def write_report(
         "## Epochs",
         _epoch_table(history.epochs),
         "## Settings",
-        _table(("setting", "value"), settings.items()),
+        markdown_table(("setting", "value"), settings.items()),
         *_example_sections(examples),
     ]
     try:
@@ -249,10 +249,10 @@ def _epoch_table(epochs: Sequence[Row]) -> str:
     names = _columns(epochs)
     names.sort(key=lambda name: name not in ("epoch", "update", "hours"))
     rows = [[f"{row[name]:g}" if name in row else "" for name in names] for row in epochs]
-    return _table(map(_title, names), rows)
+    return markdown_table(map(_title, names), rows)
 
 
-def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+def markdown_table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """A Markdown table; None is an empty cell."""
     titles = list(header)
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]

@@ -1,20 +1,27 @@
 """Sounds without words, made from nothing: what a listener must stay silent on.
 
 Every kind is a function of a random generator and a length, at 16 kHz in -1..1. They teach
-the network what is no speech (``streamasr train --noise``) and measure whether it knows
-(``streamasr evaluate-silence``). Recordings of real rooms are better where there are some;
-these are the sounds that nobody has to record.
+the network what is no speech (``streamasr synthesize --sounds``, ``streamasr train --noise``)
+and measure whether it knows (``streamasr silence``). Recordings of real rooms are better where
+there are some; these are the sounds that nobody has to record.
 """
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from streamasr.config import FeatureConfig
+from streamasr.errors import ConfigError
 
 Samples = NDArray[np.float32]
 SAMPLE_RATE_HZ = FeatureConfig().sample_rate_hz
+CLIP_SECONDS = (4.0, 10.0)
+
+_MAINS_HZ = 50
 
 _SCALE = (0, 2, 4, 5, 7, 9, 11)
 _CHORDS = ((0, 4, 7), (5, 9, 12), (7, 11, 14), (9, 12, 16))
@@ -37,11 +44,11 @@ def pink(random: np.random.Generator, count: int) -> Samples:
 
 def hum(random: np.random.Generator, count: int) -> Samples:
     """Mains of 50 Hz with harmonics of random strength."""
-    seconds = np.arange(count) / SAMPLE_RATE_HZ
+    seconds = np.arange(SAMPLE_RATE_HZ // _MAINS_HZ) / SAMPLE_RATE_HZ  # one period
     strengths = random.uniform(0, 1, 12) / np.arange(1, 13)
     phases = random.uniform(0, 2 * np.pi, 12)
-    waves = np.sin(2 * np.pi * 50 * seconds[:, None] * np.arange(1, 13) + phases)
-    return _level(waves @ strengths, random)
+    waves = np.sin(2 * np.pi * _MAINS_HZ * seconds[:, None] * np.arange(1, 13) + phases)
+    return _level(np.resize(waves @ strengths, count), random)
 
 
 def breathing(random: np.random.Generator, count: int) -> Samples:
@@ -89,6 +96,42 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Samples]] = {
 """By name."""
 
 
+def make(kind: str, seconds: tuple[float, float], seed: int, number: int) -> Samples:
+    """One sound of a kind of ``KINDS``, as long as is drawn from the range ``seconds``.
+
+    A function of its arguments alone. Another range gives another sound, so the clips to train
+    on are not those that measure.
+    """
+    digest = hashlib.sha256(f"{seed} {kind} {seconds} {number}".encode()).digest()
+    random = np.random.default_rng(int.from_bytes(digest))
+    return KINDS[kind](random, round(random.uniform(*seconds) * SAMPLE_RATE_HZ))
+
+
+def write_clips(folder: Path, clips: int, seed: int) -> float:
+    """Write ``clips`` FLAC files of each kind, ``CLIP_SECONDS`` long, as
+    ``folder/KIND/NUMBER.flac``; the same arguments give the same sounds.
+
+    Returns how many seconds they last together. Raises ConfigError where ``clips`` is less
+    than one or the disk does not take them.
+    """
+    if clips < 1:
+        raise ConfigError(f"--sounds must be at least 1, not {clips}")
+    samples_written = 0
+    for kind in KINDS:
+        for number in range(clips):
+            samples = make(kind, CLIP_SECONDS, seed, number)
+            path = folder / kind / f"{number:05}.flac"
+            draft = path.with_suffix(".part")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(draft, samples, SAMPLE_RATE_HZ, format="FLAC")
+                draft.replace(path)
+            except (OSError, soundfile.LibsndfileError) as error:
+                raise ConfigError(f"{path} cannot be written: {error}") from None
+            samples_written += len(samples)
+    return samples_written / SAMPLE_RATE_HZ
+
+
 def _play(
     sound: NDArray[np.float64],
     first: int,
@@ -102,10 +145,15 @@ def _play(
     harmonics = np.arange(1, min(16, int(0.45 * SAMPLE_RATE_HZ / pitch_hz)) + 1)
     vibrato = random.uniform(0, 0.004) * np.sin(2 * np.pi * random.uniform(4, 7) * seconds)
     phase = 2 * np.pi * pitch_hz * (seconds + np.cumsum(vibrato) / SAMPLE_RATE_HZ)
-    waves = np.sin(phase[:, None] * harmonics + random.uniform(0, 6, len(harmonics)))
+    strengths = np.exp(1j * random.uniform(0, 6, len(harmonics))) * harmonics**-tone
+    turn = np.exp(1j * phase)
+    # Harmonics are powers of the first one; Horner's rule needs no sine for each.
+    waves = np.full(length, strengths[-1])
+    for strength in strengths[-2::-1]:
+        waves = waves * turn + strength
     envelope = np.minimum(1, seconds / 0.02) * np.exp(-seconds * random.uniform(0.5, 4))
     envelope *= np.minimum(1, (length - np.arange(length)) / (0.02 * SAMPLE_RATE_HZ))
-    sound[first : first + length] += waves @ harmonics**-tone * envelope
+    sound[first : first + length] += (waves * turn).imag * envelope
 
 
 def _coloured(random: np.random.Generator, count: int, power: float) -> NDArray[np.float64]:

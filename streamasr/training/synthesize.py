@@ -1,4 +1,4 @@
-"""Sentences in, synthetic speech and a manifest out.
+"""Sentences in, synthetic speech and a manifest out; or sounds without words.
 
 Three free programs speak: flite, festival and espeak-ng. Every sentence gets one voice, drawn
 together with its tempo and tone from the seed and the sentence itself, so the same sentence,
@@ -9,6 +9,8 @@ sentence and the voice: a run that was interrupted goes on where it stopped.
 
     lines ─ spoken_form ─→ sentences ─ draw_voice ─→ speak ─→ FLAC, 16 kHz mono
                                                         └──→ manifest.tsv
+
+With ``--sounds`` it writes clips of ``sounds.py`` instead, for ``streamasr train --noise``.
 """
 
 import argparse
@@ -34,6 +36,7 @@ import soundfile
 import soxr
 
 from streamasr.errors import ConfigError, StreamasrError
+from streamasr.training.sounds import KINDS, write_clips
 
 SAMPLE_RATE_HZ = 16_000
 PEAK = 0.7
@@ -235,9 +238,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``streamasr synthesize``."""
     parser.add_argument(
         "text",
-        nargs="+",
+        nargs="*",
         metavar="TEXT",
         help="text file, one sentence a line, .xz or plain; - is standard input",
+    )
+    parser.add_argument(
+        "--sounds",
+        type=int,
+        metavar="N",
+        help=f"instead of speech, N clips each of {', '.join(KINDS)}",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to fill")
     parser.add_argument(
@@ -263,6 +272,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run ``streamasr synthesize``; returns the exit code. Raises StreamasrError."""
+    if (arguments.sounds is None) == (not arguments.text):
+        raise ConfigError("name texts to speak, or --sounds N for clips without words")
+    if arguments.sounds is not None:
+        seconds = write_clips(arguments.out, arguments.sounds, arguments.seed)
+        clips = arguments.sounds * len(KINDS)
+        print(f"{arguments.out}: {clips} clips of {len(KINDS)} kinds, {seconds / 3600:.2f} h")
+        return 0
     voices = parse_voices(arguments.voices)
     check_programs(voices)
     excluded = {spoken_form(line) for name in arguments.exclude for line in _lines(name)}
