@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_config,
         add_evaluate,
         add_live,
+        add_calibrate,
         add_silence,
         add_bench,
         add_record,
@@ -157,6 +158,9 @@ def add_evaluate(subcommands: Subcommands) -> None:
         "--offline", action="store_true", help="each recording at once, without endpoints"
     )
     parser.add_argument("--show", action="store_true", help="print what was said and heard")
+    parser.add_argument(
+        "--look-for", type=Path, metavar="FILE", help="phrases, one a line: measure their recall"
+    )
     add_config_options(parser)
     parser.set_defaults(run=run_evaluate)
 
@@ -165,10 +169,33 @@ def run_evaluate(parsed: argparse.Namespace) -> None:
     config, _ = config_from(parsed)
     from streamasr.training.evaluate import EvaluateConfig, evaluate_manifest
 
-    names = ("manifest", "limit", "noise", "snr_db", "offline", "show")
+    names = ("manifest", "limit", "noise", "snr_db", "offline", "show", "look_for")
     asked = EvaluateConfig(**{name: getattr(parsed, name) for name in names})
     figures = evaluate_manifest(asked, config.model, config.decoder, config.endpoint)
     print_figures(figures.as_json(), as_json=parsed.json)
+
+
+def add_calibrate(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser(
+        "calibrate", help="a checkpoint with truer confidences and word times"
+    )
+    parser.add_argument("manifests", nargs="+", type=Path, metavar="MANIFEST")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="new checkpoint")
+    parser.add_argument("--times", type=Path, metavar="TSV", help="word times of another aligner")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="every Nth recording only"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_config_options(parser)
+    parser.set_defaults(run=run_calibrate)
+
+
+def run_calibrate(parsed: argparse.Namespace) -> None:
+    config, _ = config_from(parsed)
+    from streamasr.training.calibrate import CalibrateConfig, calibrate
+
+    asked = CalibrateConfig(tuple(parsed.manifests), parsed.out, parsed.times, parsed.every)
+    print_figures(calibrate(asked, config.model, config.decoder), as_json=parsed.json)
 
 
 def add_live(subcommands: Subcommands) -> None:

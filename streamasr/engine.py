@@ -29,7 +29,7 @@ from streamasr.config import SAMPLE_BYTES, Encoding, EndpointConfig
 from streamasr.errors import AudioFormatError, ProtocolError, StreamFinished
 from streamasr.events import EndReason, Event
 from streamasr.frontend.resample import PcmDecoder, Resampler, Samples
-from streamasr.recognizer import Recognizer, Stream
+from streamasr.recognizer import Recognizer, Search, Stream
 
 TURN_SECONDS = 0.16
 
@@ -268,11 +268,14 @@ class Engine:
         pcm: PcmFormat | None = None,
         endpoint: EndpointConfig | None = None,
         max_alternatives: int | None = None,
+        search: Search | None = None,
     ) -> EngineStream:
         """A new stream. ``deliver`` gets its events and ``fail`` what went wrong, both on
         the event loop. After an AudioFormatError the stream lives on without that audio;
         after anything else it only finishes, with no more events."""
-        stream = self.recognizer.stream(endpoint=endpoint, max_alternatives=max_alternatives)
+        stream = self.recognizer.stream(
+            endpoint=endpoint, max_alternatives=max_alternatives, search=search
+        )
         return EngineStream(self, stream, pcm, deliver, fail)
 
     def _work(self) -> None:

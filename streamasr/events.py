@@ -64,7 +64,7 @@ class Final:
     confidence: float
     alternatives: tuple[Alternative, ...]
     end_reason: EndReason
-    endpoint_rule: Rule | None
+    endpoint_rule: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True)

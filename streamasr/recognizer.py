@@ -134,6 +134,7 @@ class Recognizer:
         self.search = search
         self.lexicon = lexicon
         self.calibration = Calibration(*checkpoint.confidence)
+        self.word_shift_seconds = checkpoint.word_shift_seconds
         self.decoder = decoder
         self.endpoint = endpoint
         self.model_name = checkpoint.name
@@ -357,7 +358,7 @@ class Stream:
             return state
         first_step = best.words[0].first_step if best.words else state.beam.steps
         activity = replace(state.activity, speech_steps=state.beam.steps - first_step)
-        start_seconds = self._seconds(state, first_step)
+        start_seconds = self._seconds(state, first_step, self.recognizer.word_shift_seconds[0])
         if not state.speech_started:
             events.append(SpeechStarted(state.utterance, start_seconds))
         state = replace(state, activity=activity, speech_started=True)
@@ -376,7 +377,7 @@ class Stream:
             stable_text,
             start_seconds,
             end_seconds,
-            tuple(self._word(state, word) for word in shown),
+            self._words(state, shown),
         )
         events.append(partial)
         return replace(state, partial=partial)
@@ -426,7 +427,7 @@ class Stream:
             if state.partial is not None and state.partial.text:
                 events.append(replace(state.partial, text="", stable_text="", words=()))
             return fresh
-        words = tuple(self._word(state, word) for word in best.words)
+        words = self._words(state, best.words)
         if not state.speech_started:
             events.append(SpeechStarted(state.utterance, words[0].start_seconds))
         events.append(
@@ -467,17 +468,21 @@ class Stream:
             _, network = self.recognizer.acoustic.step(frames, network)
         return replace(state, network=network)
 
-    def _seconds(self, state: StreamState, step: int) -> float:
+    def _seconds(self, state: StreamState, step: int, shift_seconds: float = 0.0) -> float:
         """Stream time of a step of the beam, never after the last fed sample."""
+        rate_hz = self.recognizer.sample_rate_hz
         samples = state.origin_samples + (state.first_step + step) * self._step_samples
-        return round(min(samples, state.fed_samples) / self.recognizer.sample_rate_hz, 3)
+        return round(min(samples / rate_hz + shift_seconds, state.fed_samples / rate_hz), 3)
 
-    def _word(self, state: StreamState, word: HeardWord) -> Word:
-        return Word(
-            word.word,
-            self._seconds(state, word.first_step),
-            self._seconds(state, word.end_step),
-            self.recognizer.calibration(word),
+    def _words(self, state: StreamState, words: tuple[HeardWord, ...]) -> tuple[Word, ...]:
+        """``words`` in stream time; none ends after the next has begun."""
+        start_shift, end_shift = self.recognizer.word_shift_seconds
+        starts = [self._seconds(state, word.first_step, start_shift) for word in words]
+        ends = [self._seconds(state, word.end_step, end_shift) for word in words]
+        last_ends = [*starts[1:], float("inf")]
+        return tuple(
+            Word(word.word, start, max(start, min(end, last)), self.recognizer.calibration(word))
+            for word, start, end, last in zip(words, starts, ends, last_ends, strict=True)
         )
 
 

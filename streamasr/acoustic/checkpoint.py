@@ -30,7 +30,8 @@ class Checkpoint:
     ``phone_labels`` and ``character_labels`` name the outputs of the two heads, blank
     first. ``provenance`` says what the weights were trained on, ``figures`` what was
     measured with them. ``confidence`` turns what the search knows of a word into the chance
-    that it is right; see ``streamasr calibrate``.
+    that it is right, ``word_shift_seconds`` how much later words begin and end than the network
+    writes them; see ``streamasr calibrate``.
     """
 
     network: GruCtc
@@ -41,6 +42,7 @@ class Checkpoint:
     provenance: dict[str, Any]
     figures: dict[str, Any]
     confidence: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    word_shift_seconds: tuple[float, float] = (0.0, 0.0)
 
     def save(self, path: Path) -> None:
         """Write ``path`` in one go: an interrupted save leaves the old file as it was."""
@@ -54,6 +56,7 @@ class Checkpoint:
             "provenance": self.provenance,
             "figures": self.figures,
             "confidence": self.confidence,
+            "word_shift_seconds": self.word_shift_seconds,
         }
         weights = {
             name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
@@ -99,6 +102,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         character_labels = tuple(description["character_labels"])
         name, provenance, figures = (description[k] for k in ("name", "provenance", "figures"))
         bias, posterior, sureness = map(float, description.get("confidence", (0.0, 1.0, 0.0)))
+        start, end = map(float, description.get("word_shift_seconds", (0.0, 0.0)))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"checkpoint {path} has a damaged description: {error}") from None
     _compare(path, "mel bands", features.mels, shape.mels)
@@ -124,6 +128,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         provenance,
         figures,
         (bias, posterior, sureness),
+        (start, end),
     )
 
 

@@ -42,7 +42,8 @@ class Expected:
         Raises ConfigError where a file cannot be read or is empty, or a weight is no number.
         """
         hot: dict[str, float] = {}
-        for number, line in enumerate(_lines(hot_phrases), start=1):
+        hot_lines = [] if hot_phrases is None else read_phrases(hot_phrases)
+        for number, line in enumerate(hot_lines, start=1):
             phrase, tab, weight = line.partition("\t")
             try:
                 hot[phrase.strip()] = float(weight) if tab else HOT_WEIGHT
@@ -51,7 +52,7 @@ class Expected:
                     f"{hot_phrases}, line {number}: {weight!r} is no weight; write "
                     "'phrase', or phrase, tab and a number"
                 ) from None
-        return cls(hot, tuple(line.strip() for line in _lines(phrases)))
+        return cls(hot, () if phrases is None else tuple(read_phrases(phrases)))
 
     def search(
         self, search: LexiconSearch, lexicon: Lexicon, config: DecoderConfig
@@ -107,14 +108,13 @@ class Expected:
         return spoken
 
 
-def _lines(path: Path | None) -> list[str]:
-    if path is None:
-        return []
+def read_phrases(path: Path) -> list[str]:
+    """The lines of ``path`` that are not empty. Raises ConfigError where there are none."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"phrases {path} cannot be read: {error}") from None
-    lines = [line for line in lines if line.strip()]
+    lines = [line.strip() for line in lines if line.strip()]
     if not lines:
         raise ConfigError(f"phrases {path} is empty: write one phrase a line")
     return lines

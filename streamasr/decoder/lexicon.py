@@ -3,7 +3,6 @@
 import lzma
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -131,33 +130,6 @@ class Lexicon(Mapping[str, tuple[Phones, ...]]):
     def restricted(self, words: Iterable[str]) -> "Lexicon":
         """Return the lexicon of those ``words`` that are in this one; others are left out."""
         return Lexicon({word: self[word] for word in dict.fromkeys(words) if word in self})
-
-    def of_phrases(self, phrases: Iterable[str]) -> "Lexicon":
-        """Return the lexicon whose entries are whole ``phrases``, of words of this one.
-
-        A phrase is pronounced as its words are, every way, each but the last ended by its marked
-        phone.
-
-        Raises
-        ------
-        LanguageModelError
-            A phrase has a word that is not in this lexicon.
-        """
-        spelled: dict[str, tuple[Phones, ...]] = {}
-        for phrase in phrases:
-            words = phrase.split()
-            unknown = [word for word in words if word not in self]
-            if unknown:
-                raise LanguageModelError(
-                    f"phrase {phrase!r} has words that the lexicon lacks: {', '.join(unknown)}; "
-                    "add their pronunciations to the lexicon"
-                )
-            ways = product(*(self[word] for word in words))
-            spelled[phrase] = tuple(
-                (*(label for word in way[:-1] for label in word_labels(word)), *way[-1])
-                for way in ways
-            )
-        return Lexicon(spelled)
 
 
 def _without_number(word: str) -> str:

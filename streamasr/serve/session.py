@@ -16,9 +16,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from streamasr.config import EndpointConfig, ServeConfig
+from streamasr.decoder.expected import HOT_WEIGHT, Expected
 from streamasr.engine import Engine, EngineStream, PcmFormat
-from streamasr.errors import AudioFormatError, ProtocolError
+from streamasr.errors import AudioFormatError, ConfigError, LanguageModelError, ProtocolError
 from streamasr.events import EndReason, Event
+from streamasr.recognizer import Search
 from streamasr.serve.outbox import Outbox
 from streamasr.wire.native import (
     Close,
@@ -78,6 +80,7 @@ class Session:
         self._endpoint = endpoint
         self._microphone = microphone
         self._audio = Config()
+        self._search: Search | None = None
         self._stream: EngineStream | None = None
         self._finalizing: asyncio.Future[None] | None = None
         self._outbox = Outbox(Encoder(secrets.token_hex(8)), config.viewer_queue_finals)
@@ -178,7 +181,7 @@ class Session:
             return
         match parse_message(message):
             case Config() as audio:
-                self._configure(audio)
+                await self._configure(audio)
             case Finalize():
                 await self._finalize()
             case KeepAlive():
@@ -188,9 +191,20 @@ class Session:
             case unknown:
                 assert_never(unknown)
 
-    def _configure(self, audio: Config) -> None:
+    async def _configure(self, audio: Config) -> None:
         if self._stream is not None:
             raise ProtocolError("config_after_audio", "config must come before the first audio")
+        expected = Expected(
+            {
+                phrase: HOT_WEIGHT if weight is None else weight
+                for phrase, weight in audio.hotwords.items()
+            },
+            audio.phrases,
+        )
+        try:
+            self._search = await asyncio.to_thread(self._engine.recognizer.search_for, expected)
+        except (ConfigError, LanguageModelError) as error:
+            raise ProtocolError("bad_phrases", str(error)) from None
         self._audio = audio
         self._outbox.encoder.words = audio.words
         self._outbox.partial_interval_seconds = audio.partial_interval_ms / 1000
@@ -230,6 +244,7 @@ class Session:
             pcm=PcmFormat(self._audio.sample_rate_hz, self._audio.channels, self._audio.encoding),
             endpoint=self._audio.endpoint_over(self._endpoint),
             max_alternatives=self._audio.max_alternatives,
+            search=self._search,
         )
 
     def _fail(self, failure: Exception) -> None:

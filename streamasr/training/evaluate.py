@@ -14,6 +14,7 @@ from rich.progress import track
 from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, ModelConfig
 from streamasr.decoder.alphabet import CHARACTER_ALPHABET
 from streamasr.decoder.characters import CharacterSearch, greedy_text
+from streamasr.decoder.expected import read_phrases
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.ngram import NgramModel
 from streamasr.errors import AudioFormatError, ConfigError
@@ -54,7 +55,8 @@ class Figures:
     ``greedy_wer`` and ``greedy_cer`` of the characters' best path. Rates are errors over
     the reference's length. ``rtf`` is seconds of computing a second of audio, greedy path
     left out; ``latency_ms`` the median time from a recording's last sample to its last
-    word. ``skipped`` counts lines and recordings that could not be read, of noise too.
+    word. ``phrase_recall`` is the share of the phrases that were looked for, where they were
+    said, that were heard. ``skipped`` counts lines and recordings that could not be read, of noise too.
     """
 
     wer: float
@@ -67,10 +69,11 @@ class Figures:
     audio_seconds: float
     rtf: float
     latency_ms: float
+    phrase_recall: float | None = None
 
     def as_json(self) -> dict[str, float]:
-        """Plain numbers under the names above."""
-        return asdict(self)
+        """Plain numbers under the names above, without those that were not measured."""
+        return {name: figure for name, figure in asdict(self).items() if figure is not None}
 
 
 def streaming_reader(recognizer: Recognizer) -> Reader:
@@ -147,9 +150,10 @@ def evaluate(
     noise: Noise | None = None,
     skipped: Sequence[str] = (),
     show: bool = False,
+    phrases: Sequence[str] = (),
 ) -> Figures:
     """Read ``recordings`` one after the other, with ``noise`` mixed in. ``show`` prints said
-    and heard. What is ``skipped``, here or before, is named on stderr and counted.
+    and heard, ``phrases`` are looked for in both. What is ``skipped``, here or before, is named on stderr and counted.
 
     Raises ConfigError where no recording can be decoded.
     """
@@ -158,7 +162,7 @@ def evaluate(
     greedy_words, greedy_characters = ErrorRate(), ErrorRate()
     reasons = list(skipped)
     waits: list[float] = []
-    right = 0
+    right = said_phrases = heard_phrases = 0
     audio_seconds = compute_seconds = 0.0
     for number, recording in enumerate(
         track(recordings, "evaluate", disable=show, console=console)
@@ -177,6 +181,10 @@ def evaluate(
         greedy_words.add(recording.text.split(), reading.greedy.split())
         greedy_characters.add(recording.text, reading.greedy)
         right += recording.text == reading.text
+        said, heard = f" {recording.text} ", f" {reading.text} "
+        spoken = [phrase for phrase in phrases if f" {phrase} " in said]
+        said_phrases += len(spoken)
+        heard_phrases += sum(f" {phrase} " in heard for phrase in spoken)
         if show:
             print(f"{recording.path.name}\n  said   {recording.text}\n  heard  {reading.text}")
     report_skipped(reasons)
@@ -193,13 +201,15 @@ def evaluate(
         audio_seconds=round(audio_seconds, 1),
         rtf=round(compute_seconds / audio_seconds, 4),
         latency_ms=round(1000 * float(np.median(waits)), 1),
+        phrase_recall=round(heard_phrases / said_phrases, 4) if said_phrases else None,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateConfig:
     """What ``streamasr evaluate`` was asked: the first ``limit`` recordings, all if None;
-    ``noise`` recordings mixed in at ``snr_db``; ``offline``, the whole recording at once."""
+    ``noise`` recordings mixed in at ``snr_db``; ``offline``, the whole recording at once;
+    ``look_for``, a file of phrases whose recall is measured."""
 
     manifest: Path
     limit: int | None = None
@@ -207,6 +217,7 @@ class EvaluateConfig:
     snr_db: float = 10.0
     offline: bool = False
     show: bool = False
+    look_for: Path | None = None
 
 
 def evaluate_manifest(
@@ -230,4 +241,5 @@ def evaluate_manifest(
         noise=noise,
         skipped=(*manifest.skipped, *(noise.skipped if noise else ())),
         show=config.show,
+        phrases=() if config.look_for is None else read_phrases(config.look_for),
     )

@@ -65,9 +65,13 @@ def place_words(
     if missing:
         raise ValueError(f"the lexicon lacks {', '.join(missing)}")
     log_probs = recognizer.acoustic.forward(recognizer.logmel(samples)).phones
+    step_seconds = recognizer.step_seconds
+    start_shift, end_shift = recognizer.word_shift_seconds
     return [
         SaidWord(
-            word, each.first_step * recognizer.step_seconds, each.end_step * recognizer.step_seconds
+            word,
+            each.first_step * step_seconds + start_shift,
+            each.end_step * step_seconds + end_shift,
         )
         for word, each in zip(words, align(log_probs, words, lexicon), strict=True)
     ]

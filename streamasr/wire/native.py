@@ -22,6 +22,9 @@ from streamasr.events import Final, Partial, SpeechStarted, Word
 PROTOCOL_VERSION = 1
 MIN_SAMPLE_RATE_HZ = 8_000
 MAX_SAMPLE_RATE_HZ = 192_000
+MAX_PHRASES = 20_000
+MAX_PHRASE_CHARACTERS = 200
+MAX_WEIGHT = 20
 
 MicrophoneState = Literal["ok", "lost", "recovered", "none"]
 
@@ -31,6 +34,8 @@ class Config:
     """How a speaker's audio is to be read and answered.
 
     ``max_alternatives`` None and keys that ``endpoint`` lacks leave the daemon's values.
+    ``hotwords`` are phrases with their weights, None for the usual one; ``phrases``, if there
+    are any, are all that can be heard.
     """
 
     sample_rate_hz: int = 16_000
@@ -40,6 +45,8 @@ class Config:
     partial_interval_ms: int = 0
     max_alternatives: int | None = None
     endpoint: Mapping[str, float] = field(default_factory=dict)
+    hotwords: Mapping[str, float | None] = field(default_factory=dict)
+    phrases: tuple[str, ...] = ()
 
     def endpoint_over(self, default: EndpointConfig) -> EndpointConfig:
         """The daemon's endpoint rules with this speaker's wishes over them."""
@@ -132,6 +139,7 @@ class Encoder:
                 for other in event.alternatives
             ],
             end_reason=event.end_reason,
+            endpoint_rule=event.endpoint_rule,
         )
 
     def encode_finalized(self) -> str:
@@ -183,10 +191,7 @@ def parse_message(text: str) -> Command:
 
 
 def _parse_config(message: Mapping[str, object]) -> Config:
-    _refuse_unknown_keys(message, (*_CONFIG_FIELDS, *_NOT_YET), "config")
-    for key in _NOT_YET:
-        if key in message:
-            raise ProtocolError("unsupported", f"config.{key} is not supported yet; leave it out")
+    _refuse_unknown_keys(message, _CONFIG_FIELDS, "config")
     values = {
         field_name: read(f"config.{key}", message[key])
         for key, (field_name, read) in _CONFIG_FIELDS.items()
@@ -230,12 +235,45 @@ def _endpoint(name: str, value: object) -> Mapping[str, float]:
     return seconds
 
 
+def _hotwords(name: str, value: object) -> Mapping[str, float | None]:
+    weights: dict[str, float | None] = {}
+    for number, each in enumerate(_list(name, value)):
+        place = f"{name}[{number}]"
+        if not isinstance(each, dict):
+            raise _bad_value(place, 'an object {"phrase": …, "weight": …}', each)
+        _refuse_unknown_keys(each, ("phrase", "weight"), place)
+        weight = each.get("weight")
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if weight is not None and not (is_number and 0 <= weight <= MAX_WEIGHT):
+            raise _bad_value(f"{place}.weight", f"a number in 0..{MAX_WEIGHT}", weight)
+        phrase = _phrase(f"{place}.phrase", each.get("phrase"))
+        weights[phrase] = None if weight is None else float(weight)
+    return weights
+
+
+def _phrases(name: str, value: object) -> tuple[str, ...]:
+    return tuple(
+        _phrase(f"{name}[{number}]", each) for number, each in enumerate(_list(name, value))
+    )
+
+
+def _list(name: str, value: object) -> list[object]:
+    if not isinstance(value, list) or len(value) > MAX_PHRASES:
+        raise _bad_value(name, f"a list of at most {MAX_PHRASES}", value)
+    return value
+
+
+def _phrase(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_PHRASE_CHARACTERS:
+        raise _bad_value(name, f"a text of 1..{MAX_PHRASE_CHARACTERS} characters", value)
+    return " ".join(value.split())
+
+
 _ENDPOINT_KEYS = (
     "silence_without_words_seconds",
     "silence_after_words_seconds",
     "utterance_seconds",
 )
-_NOT_YET = ("hotwords", "phrases")
 _CONFIG_FIELDS: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "sample_rate": ("sample_rate_hz", _integer(MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ)),
     "channels": ("channels", _integer(1, 8)),
@@ -244,6 +282,8 @@ _CONFIG_FIELDS: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "partial_interval_ms": ("partial_interval_ms", _integer(0, 10_000)),
     "max_alternatives": ("max_alternatives", _integer(0, 10)),
     "endpoint": ("endpoint", _endpoint),
+    "hotwords": ("hotwords", _hotwords),
+    "phrases": ("phrases", _phrases),
 }
 
 

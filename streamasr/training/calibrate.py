@@ -1,0 +1,120 @@
+"""What a checkpoint says of its words, set right by recordings: ``streamasr calibrate``.
+
+Two things are learned. How likely a word is right, by a logistic regression on what the
+search knows of it (``decoder/confidence.py``). And, from another aligner's times, how much
+later words begin and end than the network writes them: it is trained without times and is
+free to write a word as soon as it knows it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from streamasr.acoustic.checkpoint import load_checkpoint
+from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
+from streamasr.decoder.confidence import features
+from streamasr.errors import AudioFormatError, ConfigError
+from streamasr.recognizer import Recognizer, shipped
+from streamasr.training.error_rate import equal_pairs
+from streamasr.training.log import report_skipped
+from streamasr.training.manifest import read_manifest, read_samples
+from streamasr.training.watch import read_times
+
+_NEWTON_STEPS = 50
+_RIDGE = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateConfig:
+    """What ``streamasr calibrate`` was asked; ``times`` is another aligner's file of word times
+    (``watch.read_times``), without it the times stay as they are."""
+
+    manifests: tuple[Path, ...]
+    out: Path
+    times: Path | None = None
+    every: int = 1
+
+
+def fit(rows: Sequence[tuple[float, float]], right: Sequence[bool]) -> tuple[float, float, float]:
+    """Bias and weights of a logistic regression of ``right`` on ``rows``, by Newton's method."""
+    inputs = np.column_stack([np.ones(len(rows)), np.array(rows)])
+    wanted = np.array(right, float)
+    weights = np.zeros(3)
+    ridge = _RIDGE * np.eye(3)
+    for _ in range(_NEWTON_STEPS):
+        chances = 1 / (1 + np.exp(-inputs @ weights))
+        slope = inputs.T @ (wanted - chances) - ridge @ weights
+        curvature = (inputs.T * (chances * (1 - chances))) @ inputs + ridge
+        weights += np.linalg.solve(curvature, slope)
+    bias, posterior, sureness = (round(float(weight), 4) for weight in weights)
+    return bias, posterior, sureness
+
+
+def calibrate(
+    config: CalibrateConfig, model: ModelConfig, decoder: DecoderConfig
+) -> dict[str, object]:
+    """Write the checkpoint of ``model``, calibrated, to ``config.out``; returns what was set.
+
+    Raises ConfigError for manifests that cannot be read or in which too little is recognised
+    to learn from, and what ``Recognizer.load`` raises.
+    """
+    recognizer = Recognizer.load(model, decoder, EndpointConfig())
+    times = {} if config.times is None else read_times(config.times)
+    rows: list[tuple[float, float]] = []
+    right: list[bool] = []
+    shifts: list[tuple[float, float]] = []
+    skipped: list[str] = []
+    recordings = [
+        recording
+        for path in config.manifests
+        for recording in read_manifest(path).recordings[:: config.every]
+    ]
+    for recording in track(recordings, "calibrate", console=Console(stderr=True)):
+        try:
+            samples = read_samples(recording.path, recognizer.sample_rate_hz)
+        except AudioFormatError as error:
+            skipped.append(str(error))
+            continue
+        log_probs = recognizer.acoustic.forward(recognizer.logmel(samples))
+        words = recognizer.search.decode(recognizer.head(log_probs))[0].words
+        said = recording.text.split()
+        pairs = {heard: place for place, heard in equal_pairs(said, [w.word for w in words])}
+        for heard, word in enumerate(words):
+            if word.posterior is not None:
+                rows.append(features(word.posterior, word.sureness))
+                right.append(heard in pairs)
+        placed = times.get(recording.path, [])
+        if [each.word for each in placed] == said:
+            shifts += [
+                (
+                    placed[place].start_seconds - words[heard].first_step * recognizer.step_seconds,
+                    placed[place].end_seconds - words[heard].end_step * recognizer.step_seconds,
+                )
+                for heard, place in pairs.items()
+            ]
+    report_skipped(skipped)
+    if all(right) or not any(right):
+        raise ConfigError("calibrating takes words that are right and words that are wrong")
+    if config.times is not None and not shifts:
+        raise ConfigError(f"{config.times} has none of the recordings of the manifests")
+    checkpoint = load_checkpoint(model.checkpoint or shipped("checkpoints", "english.safetensors"))
+    start, end = checkpoint.word_shift_seconds
+    if shifts:
+        start, end = (round(float(each), 2) for each in np.median(_table(shifts), axis=0))
+    calibrated = replace(checkpoint, confidence=fit(rows, right), word_shift_seconds=(start, end))
+    calibrated.save(config.out)
+    return {
+        "words": len(rows),
+        "confidence": calibrated.confidence,
+        "timed_words": len(shifts),
+        "word_shift_seconds": calibrated.word_shift_seconds,
+    }
+
+
+def _table(rows: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+    return np.array(rows)
