@@ -280,6 +280,8 @@ SOUND_FLAGS: Flags = (
 MODEL_FLAGS: Flags = (
     ("--checkpoint", "model.checkpoint", Path, "FILE", "acoustic checkpoint"),
     ("--language-model", "model.language_model", Path, "FILE", "KenLM language model"),
+    ("--own-language-model", "model.own_language_model", Path, "FILE", "of 'streamasr lm build'"),
+    ("--own-weight", "model.own_weight", float, "W", "of the own language model"),
     ("--lexicon", "model.lexicon", Path, "FILE", "pronunciations, one a line"),
     ("--units", "model.units", str, "UNITS", "phones (with the lexicon) or characters"),
     ("--beam-size", "decoder.beam_size", int, "N", "hypotheses kept at every step"),

@@ -38,10 +38,16 @@ class FeatureConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Which files to recognise with; ``None`` means the ones that are shipped."""
+    """Which files to recognise with; ``None`` means the ones that are shipped.
+
+    ``own_language_model`` is mixed with ``language_model``: a word's probability is
+    ``own_weight`` times what it says of the word, and the rest what the other says.
+    """
 
     checkpoint: Path | None = None
     language_model: Path | None = None
+    own_language_model: Path | None = None
+    own_weight: float = 0.5
     lexicon: Path | None = None
     units: Units = "phones"
     use_language_model: bool = True
@@ -108,6 +114,7 @@ class Config:
 Origins = dict[str, str]
 
 LIMITS: dict[str, tuple[float, float]] = {
+    "model.own_weight": (0.01, 0.99),
     "decoder.beam_size": (1, 10_000),
     "decoder.max_alternatives": (0, 10),
     "endpoint.silence_without_words_seconds": (0.1, 60),

@@ -33,6 +33,7 @@ from streamasr.decoder.beam import Beam, LexiconSearch
 from streamasr.decoder.characters import CharacterBeam, CharacterSearch
 from streamasr.decoder.endpoint import Activity, endpoint
 from streamasr.decoder.hypothesis import HeardWord, Hypothesis
+from streamasr.decoder.interpolated import InterpolatedModel
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.ngram import NgramModel
 from streamasr.errors import CheckpointError, StreamFinished
@@ -62,6 +63,18 @@ def shipped(*parts: str) -> Path:
     package = Path(__file__).parent
     inside = package / "_shipped" / Path(*parts)
     return inside if inside.exists() else package.parent / Path(*parts)
+
+
+def load_language_model(model: ModelConfig) -> NgramModel:
+    """The language model that ``model`` names, with the user's own beside it where one is named.
+
+    Raises LanguageModelError.
+    """
+    general = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
+    if model.own_language_model is None:
+        return general
+    own = NgramModel.load(model.own_language_model)
+    return InterpolatedModel(own, general, model.own_weight)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -154,7 +167,7 @@ class Recognizer:
             lexicon = lexicon.of_phrases(phrases)
         language_model = None
         if model.use_language_model and phrases is None:
-            language_model = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
+            language_model = load_language_model(model)
         labels = checkpoint.phone_labels if model.units == "phones" else checkpoint.character_labels
         alphabet = _alphabet(path, labels)
         search: LexiconSearch | CharacterSearch

@@ -15,11 +15,10 @@ from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, Model
 from streamasr.decoder.alphabet import CHARACTER_ALPHABET
 from streamasr.decoder.characters import CharacterSearch, greedy_text
 from streamasr.decoder.lexicon import Lexicon
-from streamasr.decoder.ngram import NgramModel
 from streamasr.errors import AudioFormatError, ConfigError
 from streamasr.events import Final
 from streamasr.frontend.logmel import LogMel
-from streamasr.recognizer import Recognizer, shipped
+from streamasr.recognizer import Recognizer, load_language_model, shipped
 from streamasr.training.baselines import Transcriber, WordClassifier, load_baseline
 from streamasr.training.error_rate import ErrorRate
 from streamasr.training.log import report_skipped
@@ -124,9 +123,7 @@ def baseline_reader(
 
         return read_word
 
-    language_model = None
-    if model.use_language_model:
-        language_model = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
+    language_model = load_language_model(model) if model.use_language_model else None
     words = list(Lexicon.load(model.lexicon or shipped("lm", "lexicon.txt.xz")))
     search = CharacterSearch(CHARACTER_ALPHABET, language_model, words, decoder)
 
