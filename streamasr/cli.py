@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_devices,
         add_config,
         add_evaluate,
+        add_tune,
         add_bench,
         add_record,
         add_synthesize,
@@ -168,6 +169,35 @@ def run_evaluate(parsed: argparse.Namespace) -> None:
     asked = EvaluateConfig(**{name: getattr(parsed, name) for name in names})
     figures = evaluate_manifest(asked, config.model, config.decoder, config.endpoint)
     print_figures(figures.as_json(), as_json=parsed.json)
+
+
+def add_tune(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("tune", help="settings of the search against each other")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth one only")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    for flag, dest, kind, metavar in (
+        ("--beam-size", "beam_sizes", int, "N"),
+        ("--lm-weight", "lm_weights", float, "X"),
+        ("--word-bonus", "word_bonuses", float, "X"),
+        ("--language-model", "language_models", Path, "FILE"),
+    ):
+        parser.add_argument(
+            flag, dest=dest, type=kind, nargs="+", default=(), metavar=metavar, help="try each"
+        )
+    given = ("--checkpoint", "--lexicon", "--own-language-model", "--own-weight")
+    add_config_options(parser, only=given)
+    parser.set_defaults(run=run_tune)
+
+
+def run_tune(parsed: argparse.Namespace) -> None:
+    config, _ = config_from(parsed)
+    from streamasr.training.tune import TuneConfig, tune_manifest
+
+    names = ("beam_sizes", "lm_weights", "word_bonuses", "language_models")
+    tried = {name: tuple(getattr(parsed, name)) for name in names}
+    asked = TuneConfig(parsed.manifest, parsed.every, **tried)
+    tune_manifest(asked, config.model, config.decoder, as_json=parsed.json)
 
 
 def add_bench(subcommands: Subcommands) -> None:
@@ -290,18 +320,23 @@ MODEL_FLAGS: Flags = (
 )
 
 
-def add_config_options(parser: argparse.ArgumentParser, flags: Flags = ()) -> None:
-    """``--config`` and the flags that go over it: the model's, and ``flags``."""
+def add_config_options(
+    parser: argparse.ArgumentParser, flags: Flags = (), *, only: Sequence[str] | None = None
+) -> None:
+    """``--config`` and the flags that go over it: ``flags`` and the model's, all or ``only``
+    some."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
     for flag, setting, kind, metavar, text in (*flags, *MODEL_FLAGS):
-        parser.add_argument(flag, dest=setting, type=kind, metavar=metavar, help=text)
-    parser.add_argument(
-        "--no-lm",
-        dest="model.use_language_model",
-        action="store_const",
-        const=False,
-        help="recognise without a language model",
-    )
+        if only is None or flag in only:
+            parser.add_argument(flag, dest=setting, type=kind, metavar=metavar, help=text)
+    if only is None:
+        parser.add_argument(
+            "--no-lm",
+            dest="model.use_language_model",
+            action="store_const",
+            const=False,
+            help="recognise without a language model",
+        )
 
 
 def config_from(parsed: argparse.Namespace) -> tuple[Config, Origins]:
