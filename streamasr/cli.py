@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_synthesize,
         add_inspect,
         add_train,
+        add_lm,
     ):
         add(subcommands)
     return parser
@@ -296,6 +297,38 @@ def run_train(parsed: argparse.Namespace) -> None:
     from streamasr.training.train import train
 
     train(train_config(parsed))
+
+
+def add_lm(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("lm", help="language models of your own texts")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    build = commands.add_parser("build", help="text in, a language model and a lexicon out")
+    build.add_argument(
+        "texts", nargs="+", type=Path, metavar="TEXT", help="one sentence a line, or prose; .xz too"
+    )
+    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
+    build.add_argument("--order", type=int, default=3, metavar="N", help="default: 3")
+    build.add_argument(
+        "--prune",
+        default="0",
+        metavar="COUNTS",
+        help="leave out n-grams seen so seldom, by order: '0 0 1'; default: none",
+    )
+    build.add_argument(
+        "--weight", type=float, metavar="W", help="beside the general model; default: by the text"
+    )
+    build.add_argument("--json", action="store_true", help="print one JSON object")
+    add_config_options(build, only=("--language-model", "--lexicon"))
+    build.set_defaults(run=run_lm_build)
+
+
+def run_lm_build(parsed: argparse.Namespace) -> None:
+    config, _ = config_from(parsed)
+    from streamasr.training.own_model import OwnModelConfig, build_own_model
+
+    names = ("out", "order", "prune", "weight")
+    asked = OwnModelConfig(tuple(parsed.texts), **{name: getattr(parsed, name) for name in names})
+    print_figures(build_own_model(asked, config.model).as_json(), as_json=parsed.json)
 
 
 # Flags over the configuration file: (flag, setting, type, metavar, help).
