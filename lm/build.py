@@ -1,28 +1,26 @@
 """Build the shipped language model and lexicon from plain text.
 
-    python lm/build.py              writes lm/english.kenlm and lm/lexicon.txt.xz, prints figures
-    python lm/build.py --compare    measures other recipes instead and writes nothing
+    python lm/build.py                          writes english.kenlm and lexicon.txt.xz into lm,
+                                                prints figures
+    python lm/build.py --compare --keep DIR     measures models of other sizes instead, and keeps
+                                                them in DIR: a second run counts nothing again
 
 Texts: ``books.txt.xz``, ``commands.txt`` and ``cmudict.txt.xz`` of the text folder, and the
 ``train.tsv`` transcripts of the speech folder. Every 20th command line is held out to measure
-with, and no ``dev.tsv`` enters any corpus. lmplz and build_binary are taken from PATH, or
-compiled once from the kenlm sources on PyPI (needs cmake, a C++ compiler and
-libboost-{program-options,system,thread,test}-dev zlib1g-dev libbz2-dev liblzma-dev).
+with, and no ``dev.tsv`` enters any corpus. KenLM's lmplz and build_binary are taken from PATH, or
+compiled once (streamasr/training/kenlm_tools.py).
 """
 
 import argparse
 import hashlib
 import lzma
-import os
 import re
-import shutil
-import subprocess
 import sys
-import tarfile
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import kenlm
@@ -30,37 +28,50 @@ import kenlm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig  # noqa: E402
+from streamasr.decoder.beam import LexiconSearch  # noqa: E402
 from streamasr.decoder.lexicon import Lexicon  # noqa: E402
+from streamasr.decoder.ngram import NgramModel  # noqa: E402
 from streamasr.decoder.pronounce import pronounce  # noqa: E402
+from streamasr.errors import StreamasrError  # noqa: E402
+from streamasr.recognizer import Recognizer  # noqa: E402
+from streamasr.training.kenlm_tools import build_model  # noqa: E402
+from streamasr.training.tune import hear, score  # noqa: E402
 
-KENLM_VERSION = "0.3.0"
 HOLD_OUT_EVERY = 20
 MIN_COUNT_IN_CMUDICT = 1
 MIN_COUNT_ELSEWHERE = 3
 WORD = re.compile(r"[a-z']*[a-z][a-z']*")
 
 
+COMMANDS_COPIES = 3
+COMPARED_TEXTS = ("librispeech dev", "speechocean dev", "commands held out")
+COMPARED_SPEECH = ("librispeech", "speechocean")
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """One way to make a model: n-gram order, lmplz's pruning, weights of the small texts."""
+    """One way to make a model: n-gram order and lmplz's pruning."""
 
     order: int
     prune: str
-    commands_copies: int
-    transcripts_copies: int
+
+    @property
+    def name(self) -> str:
+        """What a kept model's file name begins with."""
+        return f"{self.order}-gram-{self.prune.replace(' ', '-')}"
 
 
-SHIPPED = Recipe(order=4, prune="0 0 1 1", commands_copies=3, transcripts_copies=1)
-OTHERS = (
-    Recipe(3, "0 0 1", 1, 0),
-    Recipe(3, "0 0 1", 1, 1),
-    Recipe(3, "0 0 1", 3, 1),
-    Recipe(3, "0 0 1", 10, 1),
-    Recipe(3, "0 0 0", 3, 1),
-    Recipe(4, "0 1 1 2", 3, 1),
-    Recipe(4, "0 0 1 2", 3, 1),
-    Recipe(4, "0 0 1 1", 3, 1),
+SHIPPED = Recipe(order=4, prune="0 0 1 1")
+COMPARED = (
+    Recipe(3, "0 6 9"),
+    Recipe(4, "0 2 2 3"),
+    Recipe(4, "0 1 1 2"),
+    Recipe(3, "0 0 1"),
+    SHIPPED,
+    Recipe(3, "0 0 0"),
 )
+"""From small to large: about 5, 10, 17, 22, 28 and 47 MB."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,14 @@ class Texts:
     commands: list[str]
     transcripts: list[str]
     measured: dict[str, list[str]]
+
+    @property
+    def corpus(self) -> Iterator[str]:
+        """Every sentence that a model is counted of, the commands ``COMMANDS_COPIES`` times."""
+        yield from self.books
+        for _ in range(COMMANDS_COPIES):
+            yield from self.commands
+        yield from self.transcripts
 
     @classmethod
     def read(cls, text_folder: Path, speech_folder: Path) -> "Texts":
@@ -127,30 +146,6 @@ def _counts(lines: Iterable[str]) -> Counter[str]:
     return counts
 
 
-def build_model(texts: Texts, vocabulary: list[str], recipe: Recipe, output: Path) -> list[int]:
-    """Write the quantised binary model of a recipe; return its n-gram counts by order."""
-    tools = _tools(_cache_folder())
-    with tempfile.TemporaryDirectory() as folder:
-        corpus, words, arpa = (Path(folder) / name for name in ("corpus", "words", "arpa"))
-        words.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-        with corpus.open("w", encoding="utf-8") as out:
-            for lines, copies in (
-                (texts.books, 1),
-                (texts.commands, recipe.commands_copies),
-                (texts.transcripts, recipe.transcripts_copies),
-            ):
-                for _ in range(copies):
-                    out.writelines(f"{line}\n" for line in lines)
-        settings = f"-o {recipe.order} --prune {recipe.prune} -S 2G -T".split()
-        files = ["--limit_vocab_file", words, "--text", corpus, "--arpa", arpa]
-        _run([tools / "lmplz", *settings, f"{folder}/", *files])
-        # 8-bit probabilities and back-offs, 22-bit pointers
-        _run([tools / "build_binary", "-q", 8, "-b", 8, "-a", 22, "trie", arpa, output])
-        with arpa.open(encoding="utf-8") as written:
-            header = [next(written) for _ in range(recipe.order + 1)]
-    return [int(line.split("=")[1]) for line in header[1:]]
-
-
 def build_lexicon(vocabulary: list[str], dictionary: Lexicon) -> Lexicon:
     """Pronounce the whole vocabulary: as CMUdict does, otherwise as espeak-ng does."""
     missing = [word for word in vocabulary if word not in dictionary]
@@ -180,21 +175,59 @@ def measure(texts: Texts, binary: Path) -> dict[str, tuple[float, float]]:
     return {name: perplexity(model, lines) for name, lines in texts.measured.items()}
 
 
-def compare(texts: Texts, vocabulary: list[str]) -> None:
-    """Print a table of recipes, size against perplexity; keep no model."""
-    print(f"| order | pruning | commands × | transcripts × | MB | {' | '.join(texts.measured)} |")
-    print("|---" * (5 + len(texts.measured)) + "|")
-    with tempfile.TemporaryDirectory() as folder:
-        binary = Path(folder) / "model"
-        for recipe in OTHERS:
-            build_model(texts, vocabulary, recipe, binary)
-            figures = [f"{value:.1f}" for value, _ in measure(texts, binary).values()]
-            print(
-                f"| {recipe.order} | `{recipe.prune}` | {recipe.commands_copies} "
-                f"| {recipe.transcripts_copies} | {binary.stat().st_size / 1e6:.1f} "
-                f"| {' | '.join(figures)} |",
-                flush=True,
-            )
+def compare(
+    texts: Texts, vocabulary: list[str], lexicon: Lexicon, speech: Path, every: int, keep: Path
+) -> None:
+    """Print a table of models: size against perplexity, load time and word error rate.
+
+    The word error rates are of every ``every``-th dev recording, offline, with the decoder's
+    default settings. Models stay in ``keep``, under names that tell their recipe and their
+    texts, and are counted only where they are not there yet.
+    """
+    started = time.perf_counter()
+    keep.mkdir(parents=True, exist_ok=True)
+    recognizer = Recognizer.load(
+        ModelConfig(use_language_model=False), DecoderConfig(), EndpointConfig()
+    )
+    heard = {
+        f"{name} 1/{every}": hear(recognizer, speech / name / "dev.tsv", every)
+        for name in COMPARED_SPEECH
+    }
+    digest = _digest_of(texts, vocabulary)
+    columns = ["order", "pruning", "MB", *COMPARED_TEXTS, "load s"]
+    columns += [f"WER {name}" for name in heard]
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|", flush=True)
+    for recipe in COMPARED:
+        binary = keep / f"{recipe.name}-{digest}.kenlm"
+        if not binary.exists():
+            build_model(texts.corpus, vocabulary, binary, **asdict(recipe))
+        NgramModel.load(binary)  # so that the time is of a file in the system's memory
+        load_started = time.perf_counter()
+        model = NgramModel.load(binary)
+        load_seconds = time.perf_counter() - load_started
+        search = LexiconSearch(recognizer.search.alphabet, lexicon, model, DecoderConfig())
+        figures = [
+            str(recipe.order),
+            f"`{recipe.prune}`",
+            f"{binary.stat().st_size / 1e6:.1f}",
+            *(
+                f"{perplexity(model.kenlm_model, texts.measured[name])[0]:.1f}"
+                for name in COMPARED_TEXTS
+            ),
+            f"{load_seconds:.3f}",
+            *(f"{score(search, part).wer:.4f}" for part in heard.values()),
+        ]
+        print(f"| {' | '.join(figures)} |", flush=True)
+    parts = ", ".join(f"{name}: {len(part)} recordings" for name, part in heard.items())
+    print(f"{parts}; {time.perf_counter() - started:.0f} s in all")
+
+
+def _digest_of(texts: Texts, vocabulary: list[str]) -> str:
+    """Eight hex digits that tell these texts and this vocabulary from others."""
+    digest = hashlib.sha256("\n".join(vocabulary).encode())
+    for line in texts.corpus:
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()[:8]
 
 
 def ship(texts: Texts, vocabulary: list[str], dictionary: Lexicon, output: Path) -> None:
@@ -202,7 +235,7 @@ def ship(texts: Texts, vocabulary: list[str], dictionary: Lexicon, output: Path)
     binary, lexicon = output / "english.kenlm", output / "lexicon.txt.xz"
     output.mkdir(parents=True, exist_ok=True)
     build_lexicon(vocabulary, dictionary).save(lexicon)
-    ngrams = build_model(texts, vocabulary, SHIPPED, binary)
+    ngrams = build_model(texts.corpus, vocabulary, binary, **asdict(SHIPPED))
     for name in ("books", "commands", "transcripts"):
         lines = getattr(texts, name)
         print(f"{name}: {len(lines)} lines, {sum(len(line.split()) for line in lines)} words")
@@ -215,40 +248,6 @@ def ship(texts: Texts, vocabulary: list[str], dictionary: Lexicon, output: Path)
         print(f"{digest}  {path.name}  {path.stat().st_size} bytes")
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "streamasr"
-
-
-def _tools(cache: Path) -> Path:
-    """Return the folder of lmplz and build_binary; compile them where PATH has none."""
-    found = shutil.which("lmplz")
-    if found and (Path(found).parent / "build_binary").is_file():
-        return Path(found).parent
-    sources = cache / f"kenlm-{KENLM_VERSION}"
-    binaries = sources / "build" / "bin"
-    if not (binaries / "lmplz").is_file() or not (binaries / "build_binary").is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        settings = ["-q", "--no-deps", "--no-binary", "kenlm", "-d", cache]
-        _run([sys.executable, "-m", "pip", "download", *settings, f"kenlm=={KENLM_VERSION}"])
-        with tarfile.open(cache / f"kenlm-{KENLM_VERSION}.tar.gz") as archive:
-            archive.extractall(cache, filter="data")
-        settings = ["-DCMAKE_BUILD_TYPE=Release", "-DCOMPILE_TESTS=OFF"]
-        _run(["cmake", "-S", sources, "-B", sources / "build", *settings])
-        _run(["cmake", "--build", sources / "build", "--target", "lmplz", "build_binary"])
-    return binaries
-
-
-def _run(command: list[object]) -> None:
-    """Run a program; on failure show the end of what it said and stop."""
-    try:
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    except FileNotFoundError as error:
-        raise SystemExit(f"{command[0]} is not installed; see --help for what is needed") from error
-    if done.returncode:
-        tail = (done.stderr or done.stdout)[-2000:]
-        raise SystemExit(f"{tail}\n{command[0]} failed with exit code {done.returncode}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -256,15 +255,31 @@ def main() -> None:
     parser.add_argument("--text", type=Path, default=ROOT / ".." / "shared" / "text")
     parser.add_argument("--speech", type=Path, default=ROOT / ".." / "shared" / "speech")
     parser.add_argument("--output", type=Path, default=ROOT / "lm", help="folder to write to")
-    parser.add_argument("--compare", action="store_true", help="measure recipes, write nothing")
+    parser.add_argument("--compare", action="store_true", help="measure models of other sizes")
+    parser.add_argument("--every", type=int, default=4, help="dev recordings that --compare hears")
+    parser.add_argument("--keep", type=Path, help="folder for the models of --compare")
     options = parser.parse_args()
+    try:
+        run(options)
+    except StreamasrError as error:
+        raise SystemExit(f"lm/build.py: {error}") from None
+
+
+def run(options: argparse.Namespace) -> None:
     texts = Texts.read(options.text, options.speech)
     dictionary = Lexicon.load(options.text / "cmudict.txt.xz")
     vocabulary = choose_vocabulary(texts, dictionary)
-    if options.compare:
-        compare(texts, vocabulary)
-    else:
+    if not options.compare:
         ship(texts, vocabulary, dictionary, options.output)
+        return
+    lexicon = Lexicon.load(options.output / "lexicon.txt.xz")
+    if sorted(lexicon) != vocabulary:
+        raise SystemExit(
+            "lm/build.py: the texts have other words than the lexicon: run it without --compare"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        keep = options.keep or Path(folder)
+        compare(texts, vocabulary, lexicon, options.speech, options.every, keep)
 
 
 if __name__ == "__main__":

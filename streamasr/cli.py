@@ -59,11 +59,13 @@ def build_parser() -> argparse.ArgumentParser:
         add_live,
         add_calibrate,
         add_silence,
+        add_tune,
         add_bench,
         add_record,
         add_synthesize,
         add_inspect,
         add_train,
+        add_lm,
     ):
         add(subcommands)
     return parser
@@ -241,6 +243,35 @@ def run_silence(parsed: argparse.Namespace) -> None:
     print(json.dumps(figures.as_json()) if parsed.json else figures.as_markdown())
 
 
+def add_tune(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("tune", help="settings of the search against each other")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth one only")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    for flag, dest, kind, metavar in (
+        ("--beam-size", "beam_sizes", int, "N"),
+        ("--lm-weight", "lm_weights", float, "X"),
+        ("--word-bonus", "word_bonuses", float, "X"),
+        ("--language-model", "language_models", Path, "FILE"),
+    ):
+        parser.add_argument(
+            flag, dest=dest, type=kind, nargs="+", default=(), metavar=metavar, help="try each"
+        )
+    given = ("--checkpoint", "--lexicon", "--own-language-model", "--own-weight")
+    add_config_options(parser, only=given)
+    parser.set_defaults(run=run_tune)
+
+
+def run_tune(parsed: argparse.Namespace) -> None:
+    config, _ = config_from(parsed)
+    from streamasr.training.tune import TuneConfig, tune_manifest
+
+    names = ("beam_sizes", "lm_weights", "word_bonuses", "language_models")
+    tried = {name: tuple(getattr(parsed, name)) for name in names}
+    asked = TuneConfig(parsed.manifest, parsed.every, **tried)
+    tune_manifest(asked, config.model, config.decoder, as_json=parsed.json)
+
+
 def add_bench(subcommands: Subcommands) -> None:
     parser = subcommands.add_parser("bench", help="speed, latency and memory on one core")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -339,6 +370,38 @@ def run_train(parsed: argparse.Namespace) -> None:
     train(train_config(parsed))
 
 
+def add_lm(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("lm", help="language models of your own texts")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    build = commands.add_parser("build", help="text in, a language model and a lexicon out")
+    build.add_argument(
+        "texts", nargs="+", type=Path, metavar="TEXT", help="one sentence a line, or prose; .xz too"
+    )
+    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
+    build.add_argument("--order", type=int, default=3, metavar="N", help="default: 3")
+    build.add_argument(
+        "--prune",
+        default="0",
+        metavar="COUNTS",
+        help="leave out n-grams seen so seldom, by order: '0 0 1'; default: none",
+    )
+    build.add_argument(
+        "--weight", type=float, metavar="W", help="beside the general model; default: by the text"
+    )
+    build.add_argument("--json", action="store_true", help="print one JSON object")
+    add_config_options(build, only=("--language-model", "--lexicon"))
+    build.set_defaults(run=run_lm_build)
+
+
+def run_lm_build(parsed: argparse.Namespace) -> None:
+    config, _ = config_from(parsed)
+    from streamasr.training.own_model import OwnModelConfig, build_own_model
+
+    names = ("out", "order", "prune", "weight")
+    asked = OwnModelConfig(tuple(parsed.texts), **{name: getattr(parsed, name) for name in names})
+    print_figures(build_own_model(asked, config.model).as_json(), as_json=parsed.json)
+
+
 # Flags over the configuration file: (flag, setting, type, metavar, help).
 Flags = tuple[tuple[str, str, type, str, str], ...]
 SOUND_FLAGS: Flags = (
@@ -351,6 +414,8 @@ SOUND_FLAGS: Flags = (
 MODEL_FLAGS: Flags = (
     ("--checkpoint", "model.checkpoint", Path, "FILE", "acoustic checkpoint"),
     ("--language-model", "model.language_model", Path, "FILE", "KenLM language model"),
+    ("--own-language-model", "model.own_language_model", Path, "FILE", "of 'streamasr lm build'"),
+    ("--own-weight", "model.own_weight", float, "W", "of the own language model"),
     ("--lexicon", "model.lexicon", Path, "FILE", "pronunciations, one a line"),
     ("--phrases", "model.phrases", Path, "FILE", "hear nothing but these, one a line"),
     ("--hot-phrases", "model.hot_phrases", Path, "FILE", "expect these: one a line, tab, weight"),
@@ -362,18 +427,23 @@ MODEL_FLAGS: Flags = (
 )
 
 
-def add_config_options(parser: argparse.ArgumentParser, flags: Flags = ()) -> None:
-    """``--config`` and the flags that go over it: the model's, and ``flags``."""
+def add_config_options(
+    parser: argparse.ArgumentParser, flags: Flags = (), *, only: Sequence[str] | None = None
+) -> None:
+    """``--config`` and the flags that go over it: ``flags`` and the model's, all or ``only``
+    some."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
     for flag, setting, kind, metavar, text in (*flags, *MODEL_FLAGS):
-        parser.add_argument(flag, dest=setting, type=kind, metavar=metavar, help=text)
-    parser.add_argument(
-        "--no-lm",
-        dest="model.use_language_model",
-        action="store_const",
-        const=False,
-        help="recognise without a language model",
-    )
+        if only is None or flag in only:
+            parser.add_argument(flag, dest=setting, type=kind, metavar=metavar, help=text)
+    if only is None:
+        parser.add_argument(
+            "--no-lm",
+            dest="model.use_language_model",
+            action="store_const",
+            const=False,
+            help="recognise without a language model",
+        )
 
 
 def config_from(parsed: argparse.Namespace) -> tuple[Config, Origins]:

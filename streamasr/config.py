@@ -40,12 +40,16 @@ class FeatureConfig:
 class ModelConfig:
     """Which files to recognise with; ``None`` means the ones that are shipped.
 
+    ``own_language_model`` is mixed with ``language_model``: a word's probability is
+    ``own_weight`` times what it says of the word, and the rest what the other says.
     ``catalogue`` has titles and artists, ``hot_phrases`` phrases with weights, ``phrases`` all
     that can be heard; without them nothing is expected.
     """
 
     checkpoint: Path | None = None
     language_model: Path | None = None
+    own_language_model: Path | None = None
+    own_weight: float = 0.5
     lexicon: Path | None = None
     units: Units = "phones"
     use_language_model: bool = True
@@ -121,6 +125,7 @@ class Config:
 Origins = dict[str, str]
 
 LIMITS: dict[str, tuple[float, float]] = {
+    "model.own_weight": (0.01, 0.99),
     "decoder.beam_size": (1, 10_000),
     "decoder.max_alternatives": (0, 10),
     "decoder.commit_share": (0.5, 1),

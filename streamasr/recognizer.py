@@ -36,6 +36,7 @@ from streamasr.decoder.confidence import Calibration
 from streamasr.decoder.endpoint import Activity, endpoint
 from streamasr.decoder.expected import Expected, missing
 from streamasr.decoder.hypothesis import HeardWord, Hypothesis
+from streamasr.decoder.interpolated import InterpolatedModel
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.ngram import NgramModel
 from streamasr.decoder.scorer import LanguageModel
@@ -71,6 +72,18 @@ def shipped(*parts: str) -> Path:
     package = Path(__file__).parent
     inside = package / "_shipped" / Path(*parts)
     return inside if inside.exists() else package.parent / Path(*parts)
+
+
+def load_language_model(model: ModelConfig) -> NgramModel:
+    """The language model that ``model`` names, with the user's own beside it where one is named.
+
+    Raises LanguageModelError.
+    """
+    general = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
+    if model.own_language_model is None:
+        return general
+    own = NgramModel.load(model.own_language_model)
+    return InterpolatedModel(own, general, model.own_weight)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -159,9 +172,7 @@ class Recognizer:
         path = model.checkpoint or shipped("checkpoints", "english.safetensors")
         checkpoint = load_checkpoint(path)
         lexicon = Lexicon.load(model.lexicon or shipped("lm", "lexicon.txt.xz"))
-        ngrams = None
-        if model.use_language_model:
-            ngrams = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
+        ngrams = load_language_model(model) if model.use_language_model else None
         labels = checkpoint.phone_labels if model.units == "phones" else checkpoint.character_labels
         alphabet = _alphabet(path, labels)
         if model.units == "characters":

@@ -30,7 +30,9 @@ from pyctcdecode.language_model import HotwordScorer, LanguageModel
 from streamasr.config import DecoderConfig
 from streamasr.decoder.alphabet import CHARACTER_ALPHABET, SPACE, Alphabet
 from streamasr.decoder.hypothesis import Heard, HeardWord, Hypothesis, LogProbs
+from streamasr.decoder.interpolated import InterpolatedModel
 from streamasr.decoder.ngram import NgramModel
+from streamasr.errors import LanguageModelError
 
 _Hypotheses = tuple[tuple[Any, ...], ...]
 
@@ -66,7 +68,15 @@ class CharacterSearch:
         vocabulary: Sequence[str],
         config: DecoderConfig,
     ) -> None:
-        """``vocabulary`` are the words that count as known; others cost a penalty."""
+        """``vocabulary`` are the words that count as known; others cost a penalty.
+
+        Raises LanguageModelError for a language model made of two, which pyctcdecode cannot use.
+        """
+        if isinstance(language_model, InterpolatedModel):
+            raise LanguageModelError(
+                "characters are searched with one language model only: leave out "
+                "model.own_language_model (--own-language-model), or recognise phones"
+            )
         self.alphabet = alphabet
         self._space = alphabet.ids([SPACE])[0]
         self._labels = tuple(

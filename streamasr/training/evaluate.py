@@ -16,11 +16,10 @@ from streamasr.decoder.alphabet import CHARACTER_ALPHABET
 from streamasr.decoder.characters import CharacterSearch, greedy_text
 from streamasr.decoder.expected import read_phrases
 from streamasr.decoder.lexicon import Lexicon
-from streamasr.decoder.ngram import NgramModel
 from streamasr.errors import AudioFormatError, ConfigError
 from streamasr.events import Final
 from streamasr.frontend.logmel import LogMel
-from streamasr.recognizer import Recognizer, shipped
+from streamasr.recognizer import Recognizer, load_language_model, shipped
 from streamasr.training.baselines import Transcriber, WordClassifier, load_baseline
 from streamasr.training.error_rate import ErrorRate
 from streamasr.training.log import report_skipped
@@ -56,7 +55,8 @@ class Figures:
     the reference's length. ``rtf`` is seconds of computing a second of audio, greedy path
     left out; ``latency_ms`` the median time from a recording's last sample to its last
     word. ``phrase_recall`` is the share of the phrases that were looked for, where they were
-    said, that were heard. ``skipped`` counts lines and recordings that could not be read, of noise too.
+    said, that were heard. ``skipped`` counts lines and recordings that could not be read, of
+    noise too.
     """
 
     wer: float
@@ -127,9 +127,7 @@ def baseline_reader(
 
         return read_word
 
-    language_model = None
-    if model.use_language_model:
-        language_model = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
+    language_model = load_language_model(model) if model.use_language_model else None
     words = list(Lexicon.load(model.lexicon or shipped("lm", "lexicon.txt.xz")))
     search = CharacterSearch(CHARACTER_ALPHABET, language_model, words, decoder)
 
@@ -153,7 +151,8 @@ def evaluate(
     phrases: Sequence[str] = (),
 ) -> Figures:
     """Read ``recordings`` one after the other, with ``noise`` mixed in. ``show`` prints said
-    and heard, ``phrases`` are looked for in both. What is ``skipped``, here or before, is named on stderr and counted.
+    and heard, ``phrases`` are looked for in both. What is ``skipped``, here or before, is named
+    on stderr and counted.
 
     Raises ConfigError where no recording can be decoded.
     """
