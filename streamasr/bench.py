@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from streamasr.capture.wavfile import AudioFile
-from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
-from streamasr.recognizer import CHUNK_FRAMES, Recognizer, shipped
+from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig, shipped
+from streamasr.recognizer import CHUNK_FRAMES, Recognizer
 from streamasr.training.manifest import Samples, read_manifest
 
 

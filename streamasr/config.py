@@ -14,6 +14,14 @@ from streamasr.errors import ConfigError
 Units = Literal["phones", "characters"]
 Encoding = Literal["pcm_s16le", "pcm_f32le"]
 
+
+def shipped(*parts: str) -> Path:
+    """A file that comes with streamasr: inside the wheel, or at the root of a checkout."""
+    package = Path(__file__).parent
+    inside = package / "_shipped" / Path(*parts)
+    return inside if inside.exists() else package.parent / Path(*parts)
+
+
 SAMPLE_BYTES: dict[Encoding, int] = {"pcm_s16le": 2, "pcm_f32le": 4}
 
 

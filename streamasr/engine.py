@@ -26,10 +26,11 @@ from typing import TypeVar
 import numpy as np
 
 from streamasr.config import SAMPLE_BYTES, Encoding, EndpointConfig
+from streamasr.decoder.expected import Search
 from streamasr.errors import AudioFormatError, ProtocolError, StreamFinished
 from streamasr.events import EndReason, Event
 from streamasr.frontend.resample import PcmDecoder, Resampler, Samples
-from streamasr.recognizer import Recognizer, Search, Stream
+from streamasr.recognizer import Recognizer, Stream
 
 TURN_SECONDS = 0.16
 

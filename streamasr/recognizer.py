@@ -17,30 +17,26 @@ had begun inside the look-ahead is whole. An endpoint by length falls into runni
 there the network goes on, and the steps after the last whole word begin the next beam.
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamasr.acoustic.checkpoint import Checkpoint, load_checkpoint
 from streamasr.acoustic.model import AcousticModel, AcousticState, LogProbs
-from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, ModelConfig
+from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, ModelConfig, shipped
 from streamasr.decoder.alphabet import BLANK, Alphabet
 from streamasr.decoder.beam import Beam, LexiconSearch
-from streamasr.decoder.catalogue import Catalogue
-from streamasr.decoder.characters import CharacterBeam, CharacterSearch
-from streamasr.decoder.classes import ClassModel
+from streamasr.decoder.characters import CharacterBeam
 from streamasr.decoder.confidence import Calibration
 from streamasr.decoder.endpoint import Activity, endpoint
-from streamasr.decoder.expected import Expected, missing
+from streamasr.decoder.expected import Expected, Search
 from streamasr.decoder.hypothesis import HeardWord, Hypothesis
-from streamasr.decoder.interpolated import InterpolatedModel
 from streamasr.decoder.lexicon import Lexicon
-from streamasr.decoder.ngram import NgramModel
-from streamasr.decoder.scorer import LanguageModel
-from streamasr.errors import CheckpointError, ConfigError, StreamFinished
+from streamasr.decoder.loading import load_search
+from streamasr.errors import CheckpointError, StreamFinished
 from streamasr.events import (
     Alternative,
     EndReason,
@@ -61,29 +57,8 @@ PARTIAL_SECONDS = 0.5
 _KEPT_SHARE = 0.5
 """The part of ``partial_share`` that is enough for a word that the last partial showed."""
 
-Search = Any
-"""``LexiconSearch`` or ``CharacterSearch``: each knows its own beams only."""
 Samples = NDArray[np.float32]
 Frames = NDArray[np.float32]
-
-
-def shipped(*parts: str) -> Path:
-    """A file that comes with streamasr: inside the wheel, or at the root of a checkout."""
-    package = Path(__file__).parent
-    inside = package / "_shipped" / Path(*parts)
-    return inside if inside.exists() else package.parent / Path(*parts)
-
-
-def load_language_model(model: ModelConfig) -> NgramModel:
-    """The language model that ``model`` names, with the user's own beside it where one is named.
-
-    Raises LanguageModelError.
-    """
-    general = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
-    if model.own_language_model is None:
-        return general
-    own = NgramModel.load(model.own_language_model)
-    return InterpolatedModel(own, general, model.own_weight)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -171,33 +146,15 @@ class Recognizer:
         """
         path = model.checkpoint or shipped("checkpoints", "english.safetensors")
         checkpoint = load_checkpoint(path)
-        lexicon = Lexicon.load(model.lexicon or shipped("lm", "lexicon.txt.xz"))
-        ngrams = load_language_model(model) if model.use_language_model else None
         labels = checkpoint.phone_labels if model.units == "phones" else checkpoint.character_labels
-        alphabet = _alphabet(path, labels)
-        if model.units == "characters":
-            if model.catalogue or model.hot_phrases or model.phrases:
-                raise ConfigError("a catalogue, hot phrases and phrase lists need --units phones")
-            characters = CharacterSearch(alphabet, ngrams, list(lexicon), decoder)
-            return cls(checkpoint, characters, lexicon, decoder, endpoint)
-        language_model: LanguageModel | None = ngrams
-        if model.catalogue is not None:
-            if ngrams is None:
-                raise ConfigError("a catalogue needs the language model: leave --no-lm out")
-            with_names = ClassModel(ngrams, Catalogue.load(model.catalogue).classes)
-            lexicon = Lexicon({**lexicon, **missing(with_names.words, lexicon)})
-            language_model = with_names
         try:
-            search = LexiconSearch.of(alphabet, lexicon, language_model, decoder)
+            search, lexicon = load_search(model, decoder, _alphabet(path, labels))
         except KeyError as error:
             raise CheckpointError(
                 f"checkpoint {path} has another alphabet: it lacks the label {error} that the"
                 " search needs; use the lexicon it was trained with"
             ) from None
-        recognizer = cls(checkpoint, search, lexicon, decoder, endpoint)
-        expected = Expected.load(model.hot_phrases, model.phrases)
-        recognizer.search = recognizer.search_for(expected)
-        return recognizer
+        return cls(checkpoint, search, lexicon, decoder, endpoint)
 
     def head(self, log_probs: LogProbs) -> NDArray[np.float32]:
         """``(steps, labels)`` of the units that the search reads."""
@@ -209,10 +166,6 @@ class Recognizer:
         Raises ConfigError for phrases that cannot be pronounced, or where this recognizer
         reads characters, and LanguageModelError where espeak-ng is needed and missing.
         """
-        if not (expected.hot_phrases or expected.phrases):
-            return self.search
-        if not isinstance(self.search, LexiconSearch):
-            raise ConfigError("hot phrases and phrase lists need --units phones")
         return expected.search(self.search, self.lexicon, self.decoder)
 
     def stream(
@@ -486,15 +439,18 @@ class Stream:
         return round(min(samples / rate_hz + shift_seconds, state.fed_samples / rate_hz), 3)
 
     def _words(self, state: StreamState, words: tuple[HeardWord, ...]) -> tuple[Word, ...]:
-        """``words`` in stream time; none ends after the next has begun."""
+        """``words`` in stream time; none ends after the next has begun, or before itself."""
         start_shift, end_shift = self.recognizer.word_shift_seconds
-        starts = [self._seconds(state, word.first_step, start_shift) for word in words]
-        ends = [self._seconds(state, word.end_step, end_shift) for word in words]
-        last_ends = [*starts[1:], float("inf")]
-        return tuple(
-            Word(word.word, start, max(start, min(end, last)), self.recognizer.calibration(word))
-            for word, start, end, last in zip(words, starts, ends, last_ends, strict=True)
-        )
+        placed: list[Word] = []
+        limit = math.inf
+        for word in reversed(words):
+            end = min(self._seconds(state, word.end_step, end_shift), limit)
+            start = self._seconds(state, word.first_step, start_shift)
+            if start >= end:
+                start = min(self._seconds(state, word.first_step), end)
+            placed.append(Word(word.word, start, end, self.recognizer.calibration(word)))
+            limit = start
+        return tuple(reversed(placed))
 
 
 def _alternatives(hypotheses: list[Hypothesis]) -> tuple[Alternative, ...]:

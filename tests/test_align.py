@@ -9,11 +9,10 @@ import soundfile
 
 from streamasr.acoustic.checkpoint import load_checkpoint
 from streamasr.acoustic.model import AcousticModel
-from streamasr.config import FeatureConfig
+from streamasr.config import FeatureConfig, shipped
 from streamasr.decoder.alphabet import PHONE_ALPHABET
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.frontend.logmel import LogMel
-from streamasr.recognizer import shipped
 from streamasr.training.align import align, open_alignments, places_to_cut
 from streamasr.training.batches import Alignment, Cut, pieces
 from streamasr.training.features import Utterance, open_features

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamasr.config import DecoderConfig
+from streamasr.config import DecoderConfig, shipped
 from streamasr.decoder.alphabet import BLANK, PHONE_ALPHABET, Alphabet
 from streamasr.decoder.beam import Beam, LexiconSearch
 from streamasr.decoder.hypothesis import Hypothesis, LogProbs
 from streamasr.decoder.lexicon import WORD_END, Lexicon
 from streamasr.decoder.ngram import NgramModel
-from streamasr.recognizer import Recognizer, shipped
+from streamasr.recognizer import Recognizer
 
 SMALL = Alphabet((BLANK, "AA", "B", "AA|", "B|"), 0)
 WORDS = {
@@ -84,7 +84,7 @@ def texts_by_force(
             if model:
                 score, state = model.score(state, word)
                 sums[text] += lm_weight * score
-        if model:
+        if model and text:
             sums[text] += lm_weight * model.finish(state)
     return sums
 

@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 
 from streamasr.acoustic.checkpoint import Checkpoint, load_checkpoint
 from streamasr.acoustic.gru import GruCtc, NetworkConfig
-from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, ModelConfig
+from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, ModelConfig, shipped
 from streamasr.decoder.alphabet import CHARACTER_ALPHABET, PHONE_ALPHABET
 from streamasr.errors import CheckpointError
-from streamasr.recognizer import Recognizer, shipped
+from streamasr.recognizer import Recognizer
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
+from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig, shipped
 from streamasr.decoder.interpolated import InterpolatedModel
+from streamasr.decoder.loading import load_language_model
 from streamasr.decoder.ngram import NgramModel
 from streamasr.errors import LanguageModelError
-from streamasr.recognizer import Recognizer, load_language_model, shipped
+from streamasr.recognizer import Recognizer
 
 OWN = """\\data\\
 ngram 1=5

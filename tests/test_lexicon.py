@@ -93,19 +93,3 @@ def test_cmudict_loads_whole() -> None:
     assert not any("(" in word for word in lexicon)
     used = {phone for word in lexicon for phones in lexicon[word] for phone in phones}
     assert used == set(PHONES)
-
-
-def test_phrases_are_pronounced_as_their_words_every_way() -> None:
-    lexicon = Lexicon({"a": (("AH",), ("EY",)), "bee": (("B", "IY"),)})
-    phrases = lexicon.of_phrases(["bee a bee", "a"])
-    assert phrases["a"] == (("AH",), ("EY",))
-    assert phrases["bee a bee"] == (
-        ("B", "IY|", "AH|", "B", "IY"),
-        ("B", "IY|", "EY|", "B", "IY"),
-    )
-
-
-def test_a_phrase_with_an_unknown_word_is_refused() -> None:
-    lexicon = Lexicon({"a": (("AH",),)})
-    with pytest.raises(LanguageModelError, match="'a zyx' has words that the lexicon lacks: zyx"):
-        lexicon.of_phrases(["a", "a zyx"])

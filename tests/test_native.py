@@ -111,6 +111,8 @@ def test_config_reads_every_key() -> None:
         "partial_interval_ms": 250,
         "max_alternatives": 3,
         "endpoint": {"silence_after_words_seconds": 0.5, "utterance_seconds": 10},
+        "hotwords": [{"phrase": " tavik  morrenta", "weight": 9.5}, {"phrase": "u2"}],
+        "phrases": ["turn it up", "[unk]"],
     }
     config = parse_message(json.dumps(message))
     assert config == Config(
@@ -121,6 +123,8 @@ def test_config_reads_every_key() -> None:
         partial_interval_ms=250,
         max_alternatives=3,
         endpoint={"silence_after_words_seconds": 0.5, "utterance_seconds": 10.0},
+        hotwords={"tavik morrenta": 9.5, "u2": None},
+        phrases=("turn it up", "[unk]"),
     )
     assert isinstance(config, Config)
     assert config.endpoint_over(EndpointConfig(silence_without_words_seconds=9.0)) == (
@@ -163,8 +167,12 @@ def test_config_reads_every_key() -> None:
             "bad_value",
             "0.1..60",
         ),
-        ('{"type": "config", "hotwords": []}', "unsupported", "hotwords"),
-        ('{"type": "config", "phrases": ["yes"]}', "unsupported", "phrases"),
+        ('{"type": "config", "hotwords": ["yes"]}', "bad_value", "config.hotwords[0]"),
+        ('{"type": "config", "hotwords": [{"phrase": " "}]}', "bad_value", "1..200 characters"),
+        ('{"type": "config", "hotwords": [{"phrase": "a", "weight": 21}]}', "bad_value", "0..20"),
+        ('{"type": "config", "hotwords": [{"phrase": "a", "boost": 1}]}', "unknown_key", "boost"),
+        ('{"type": "config", "phrases": "yes"}', "bad_value", "a list of at most 20000"),
+        ('{"type": "config", "phrases": ["yes", 3]}', "bad_value", "config.phrases[1]"),
         ('{"type": "resume", "resume_token": "x", "after_seq": 2}', "unsupported", "resume"),
     ],
 )

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from streamasr.cli import main
-from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
+from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig, shipped
 from streamasr.decoder.lexicon import Lexicon
+from streamasr.decoder.loading import load_language_model
 from streamasr.decoder.ngram import NgramModel
 from streamasr.errors import ConfigError
-from streamasr.recognizer import Recognizer, load_language_model, shipped
+from streamasr.recognizer import Recognizer
 from streamasr.training.evaluate import offline_reader
 from streamasr.training.kenlm_tools import build_model, find_tools, installed_tools
 from streamasr.training.own_model import (

@@ -272,14 +272,6 @@ def hear_with(recognizer: Recognizer, samples: Samples, alternatives: int) -> li
     return stream.feed(samples[:96_000]) + stream.finish()
 
 
-def test_phrases_are_all_that_can_be_heard(demo: Samples) -> None:
-    phrases = ["good morning", "the kettle is on", "the rain has stopped at last", "buy a boat"]
-    recognizer = Recognizer.load(ModelConfig(), DecoderConfig(), EndpointConfig(), phrases=phrases)
-    heard = finals(hear(recognizer, demo[: 6 * 16_000], [1600]))
-    assert {word.word for final in heard for word in final.words} <= set(phrases)
-    assert any("good morning" in final.text for final in heard)
-
-
 def test_missing_files_are_named(tmp_path: Path) -> None:
     def load(**files: Path) -> None:
         Recognizer.load(ModelConfig(**files), DecoderConfig(), EndpointConfig())

@@ -195,7 +195,8 @@ async def test_words_can_be_left_out(daemon: Running, demo_pcm: bytes) -> None:
         ("x" * 1_000_000, "bad_json"),
         ('{"type": "config", "samplerate": 8000}', "unknown_key"),
         ('{"type": "config", "sample_rate": 7}', "bad_value"),
-        ('{"type": "config", "hotwords": []}', "unsupported"),
+        ('{"type": "config", "hotwords": [{"phrase": "ドラマ"}]}', "bad_phrases"),
+        ('{"type": "config", "phrases": ["[unk]"]}', "bad_phrases"),
         ('{"type": "finalize"}', "no_audio"),
     ],
 )
@@ -430,3 +431,26 @@ def test_a_taken_port_is_an_address_error() -> None:
             bind("127.0.0.1", port)
         assert refusal.value.exit_code == 5
         assert "--port" in str(refusal.value)
+
+
+async def test_a_phrase_list_is_all_that_a_speaker_is_heard_to_say(
+    daemon: Running, demo_pcm: bytes
+) -> None:
+    listed = ["good morning", "the kettle is on", "buy a boat"]
+    messages = await recognise(daemon.url, demo_pcm[:160_000], 3_200, phrases=listed)
+    words = {word for phrase in listed for word in phrase.split()}
+    assert "good morning" in finals(messages)
+    for message in messages:
+        if message["type"] in ("partial", "final"):
+            assert set(message["text"].split()) <= words
+
+
+async def test_hot_words_are_one_speakers_own(daemon: Running, demo_pcm: bytes) -> None:
+    """A made-up name that sounds like what is said is heard by who asked for it, and whole."""
+    speech = demo_pcm[:320_000]
+    without = await recognise(daemon.url, speech, 3_200)
+    hot = [{"phrase": "gudd mornyng", "weight": 20}]
+    heard = await recognise(daemon.url, speech, 3_200, hotwords=hot)
+    assert "gudd mornyng" in finals(heard)
+    assert finals(await recognise(daemon.url, speech, 3_200)) == finals(without)
+    assert finals_of(heard)[0]["endpoint_rule"] == "silence_after_words"

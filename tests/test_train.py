@@ -18,10 +18,9 @@ import torch
 
 from streamasr.acoustic.checkpoint import load_checkpoint
 from streamasr.cli import main
-from streamasr.config import FeatureConfig
+from streamasr.config import FeatureConfig, shipped
 from streamasr.errors import ConfigError
 from streamasr.frontend.logmel import silence_frame
-from streamasr.recognizer import shipped
 from streamasr.training.augment import AugmentConfig, augment
 from streamasr.training.batches import make_batch
 from streamasr.training.data import open_data

@@ -8,7 +8,8 @@ import pytest
 import soundfile
 
 from streamasr.cli import main
-from streamasr.recognizer import Recognizer, shipped
+from streamasr.config import shipped
+from streamasr.recognizer import Recognizer
 from streamasr.training.evaluate import evaluate, offline_reader
 from streamasr.training.manifest import COLUMNS, read_manifest
 from streamasr.training.tune import hear, score

@@ -9,10 +9,11 @@ import pytest
 import soundfile
 
 from streamasr.cli import main
+from streamasr.config import shipped
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.errors import ConfigError
 from streamasr.events import Final, Partial
-from streamasr.recognizer import Recognizer, shipped
+from streamasr.recognizer import Recognizer
 from streamasr.training.live import SaidWord
 from streamasr.training.manifest import COLUMNS, read_manifest, read_samples
 from streamasr.training.watch import TIMES_COLUMNS, place_words, read_times, watch

@@ -47,7 +47,7 @@ log-probabilities it has heard. Every step is computed alone, in the same order 
 chunks were, so chunks give what the whole gives, bit for bit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -55,12 +55,13 @@ from numpy.typing import NDArray
 
 from streamasr.config import DecoderConfig
 from streamasr.decoder.alphabet import Alphabet
-from streamasr.decoder.history import Context, Floats, Ints, Paths, Trace
+from streamasr.decoder.graph import WordGraph
+from streamasr.decoder.history import Context, Floats, Ints, Paths, Trace, agreement_with
 from streamasr.decoder.hypothesis import Heard, HeardWord, Hypothesis, LogProbs
-from streamasr.decoder.lexicon import LAST_PHONES, PHONES, Lexicon, Phones, word_labels
+from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.posterior import SETTLE_EVERY_STEPS, Shares, settle, with_shares
 from streamasr.decoder.scorer import LanguageModel, Scorer, State, WeightedModel
-from streamasr.decoder.tree import ROOT, PrefixTree
+from streamasr.decoder.tree import ROOT
 
 _CANDIDATES = 2
 """Times the beam's size: how many hypotheses are looked at closely."""
@@ -105,32 +106,12 @@ class _Candidates:
 class LexiconSearch:
     """The search for one alphabet, lexicon and scorer; shared and immutable."""
 
-    def __init__(
-        self,
-        alphabet: Alphabet,
-        words: tuple[str, ...],
-        tree: PrefixTree,
-        scorer: Scorer,
-        config: DecoderConfig,
-    ) -> None:
-        """``tree`` spells ``words``, by their places there, in labels of ``alphabet``."""
-        self.alphabet = alphabet
+    def __init__(self, graph: WordGraph, scorer: Scorer, config: DecoderConfig) -> None:
+        """``scorer`` is the one that ranked ``graph``."""
+        self.graph = graph
         self.scorer = scorer
-        self._words = words
-        self._tree = tree
+        self.alphabet = graph.alphabet
         self._config = config
-        count = len(tree.token)
-        # Nodes, then their ends: what leads there, where to go on, what ranks them.
-        self._count = count
-        self._token = np.tile(tree.token, 2)
-        going_on = np.concatenate([np.arange(count), np.full(count, ROOT)])
-        self._first_child = tree.first_child[going_on].astype(np.int64)
-        self._children = tree.children[going_on].astype(np.int64)
-        self._rank = np.concatenate([tree.best, np.zeros(count)])
-        self._rank[[ROOT, *tree.more_roots]] = 0.0
-        self._cost = tree.cost
-        self._has_children = tree.children > 0
-        self._is_end = tree.is_end
 
     @classmethod
     def of(
@@ -145,38 +126,12 @@ class LexiconSearch:
 
         Raises KeyError for a phone of the lexicon that is not in the alphabet.
         """
-        return cls.scored(alphabet, lexicon, WeightedModel(language_model, config), config)
-
-    @classmethod
-    def scored(
-        cls, alphabet: Alphabet, lexicon: Lexicon, scorer: Scorer, config: DecoderConfig
-    ) -> "LexiconSearch":
-        """A search for every word of ``lexicon``; raises KeyError as ``of`` does."""
-        return cls(alphabet, tuple(lexicon), _plant(alphabet, lexicon, 0, scorer), scorer, config)
-
-    def extended(self, scorer: Scorer, added: Lexicon, raised: Iterable[str]) -> "LexiconSearch":
-        """This search with another scorer, the words of ``added`` besides, and the words
-        ``raised`` ranked as the new scorer ranks them."""
-        number = {word: index for index, word in enumerate(self._words)}
-        scores = {number[word]: scorer.unigram(word) for word in raised if word in number}
-        tree = self._tree.raised(scores)
-        if added:
-            tree = tree.joined(_plant(self.alphabet, added, len(self._words), scorer))
-        return LexiconSearch(self.alphabet, (*self._words, *added), tree, scorer, self._config)
-
-    def with_filler(self, word: str, cost: float) -> "LexiconSearch":
-        """This search with ``word`` besides, spelled by any labels at ``cost`` each."""
-        filler = PrefixTree.filler(
-            self.alphabet.ids(PHONES), self.alphabet.ids(LAST_PHONES), len(self._words), cost
-        )
-        return LexiconSearch(
-            self.alphabet, (*self._words, word), self._tree.joined(filler), self.scorer,
-            self._config,
-        )  # fmt: skip
+        scorer = WeightedModel(language_model, config)
+        return cls(WordGraph.of(alphabet, lexicon, scorer), scorer, config)
 
     def _word_score(self, state: State, word: int) -> tuple[float, State]:
         """What the scorer says of the word number ``word``."""
-        return self.scorer.score(state, self._words[word])
+        return self.scorer.score(state, self.graph.words[word])
 
     def start(self) -> Beam:
         """The beam of an utterance of which nothing has been heard."""
@@ -239,7 +194,7 @@ class LexiconSearch:
         """``(hypotheses,)``: which do not deny what all but ``1 - commit_share`` of the beam
         says within the best hypothesis' settled words."""
         best = int(scores.argmax())
-        agreement = _agreement(beam.contexts, beam.contexts[beam.context[best]])[beam.context]
+        agreement = agreement_with(beam.contexts, beam.contexts[beam.context[best]])[beam.context]
         depth = sum(word.is_settled for word in _words(beam.paths.traces[best]))
         if self._config.commit_share >= 1:
             depth = 0
@@ -254,31 +209,31 @@ class LexiconSearch:
         """Every hypothesis one step later; the contexts of all of them."""
         nodes, count = beam.nodes, len(beam.nodes)
         every = np.arange(count)
-        token = self._token[nodes]
+        token = self.graph.token[nodes]
         whole = np.logaddexp(beam.blank, beam.label)
         blank = column[self.alphabet.blank_id]
         stay_blank = whole + blank
         stay_label = np.where(token >= 0, beam.label + column[token], -np.inf)
-        is_end = nodes >= self._count
+        is_end = nodes >= self.graph.count
         ended = np.flatnonzero(is_end)
 
         hypothesis, origin = every, nodes
         at_root = np.flatnonzero(is_end | (nodes == ROOT))
-        for root in self._tree.more_roots:
+        for root in self.graph.tree.more_roots:
             hypothesis = np.concatenate([hypothesis, at_root])
             origin = np.concatenate([origin, np.full(len(at_root), root)])
-        children = self._children[origin]
+        children = self.graph.children[origin]
         place = np.repeat(np.arange(len(origin)), children)
         within = np.arange(len(place)) - (np.cumsum(children) - children)[place]
-        child = self._first_child[origin][place] + within
+        child = self.graph.first_child[origin][place] + within
         source = hypothesis[place]
-        child_token = self._token[child]
+        child_token = self.graph.token[child]
         before = np.where(child_token == token[source], beam.blank[source], whole[source])
-        reached = before + column[child_token] + self._cost[child]
+        reached = before + column[child_token] + self.graph.cost[child]
 
         scores = _context_scores(beam.contexts)[beam.context]
-        rank = reached + scores[source] + self._rank[child]
-        rank_stay = np.maximum(stay_blank, stay_label) + scores + self._rank[nodes]
+        rank = reached + scores[source] + self.graph.rank[child]
+        rank_stay = np.maximum(stay_blank, stay_label) + scores + self.graph.rank[nodes]
         least = max(rank_stay.max(), rank.max(initial=-np.inf)) - self._config.beam_threshold
         likely = np.flatnonzero(rank >= least)
         most = _CANDIDATES * self._config.beam_size
@@ -286,9 +241,9 @@ class LexiconSearch:
             likely = np.sort(likely[np.argpartition(-rank[likely], most)[:most]])
         child, source, reached = child[likely], source[likely], reached[likely]
 
-        inner = self._has_children[child]
+        inner = self.graph.has_children[child]
         ends, words, end_source, end_context, contexts = self._end_words(beam, child, source)
-        at_end = self._count + child[ends]
+        at_end = self.graph.count + child[ends]
         impossible = np.full(len(source), -np.inf)
         candidates = _Candidates(
             np.concatenate([nodes, np.full(len(ended), ROOT), child[inner], at_end]),
@@ -318,9 +273,9 @@ class LexiconSearch:
         context, an index into the contexts that come last."""
         contexts = list(beam.contexts)
         number = {context: index for index, context in enumerate(contexts)}
-        tree = self._tree
+        tree = self.graph.tree
         found: list[tuple[int, int, int, int]] = []
-        for index in np.flatnonzero(self._is_end[child]).tolist():
+        for index in np.flatnonzero(self.graph.is_end[child]).tolist():
             node, hypothesis = child[index], source[index]
             context = beam.contexts[beam.context[hypothesis]]
             for word in tree.words[tree.first_word[node] : tree.first_word[node + 1]].tolist():
@@ -355,7 +310,7 @@ class LexiconSearch:
     def _prune(self, merged: _Candidates, contexts: Sequence[Context]) -> Ints:
         """Which of ``merged`` stay, in their order."""
         scores = _context_scores(contexts)[merged.context]
-        rank = np.logaddexp(merged.blank, merged.label) + scores + self._rank[merged.nodes]
+        rank = np.logaddexp(merged.blank, merged.label) + scores + self.graph.rank[merged.nodes]
         kept = np.flatnonzero(rank >= rank.max() - self._config.beam_threshold)
         most = self._config.beam_size
         if len(kept) > most:
@@ -369,40 +324,15 @@ class LexiconSearch:
 
     def _follow(self, beam: Beam, kept: _Candidates, column: Floats) -> Paths:
         """The paths of the hypotheses that were kept."""
-        step = beam.steps
-        paths = beam.paths.take(kept.source)
-        from_nodes = beam.nodes[kept.source]
-        new_label = (kept.nodes != from_nodes) & (kept.nodes != ROOT)
-        held = (kept.nodes == from_nodes) & (kept.label >= kept.blank)
-        emission = column[self._token[kept.nodes]]
-        first = np.where(new_label & (paths.first < 0), step, paths.first)
-        count = paths.count + new_label
-        total = np.where(new_label, paths.sum + paths.peak, paths.sum)
-        peak = np.where(
-            new_label, emission, np.where(held, np.maximum(paths.peak, emission), paths.peak)
-        )
-        traces = paths.traces
-        at_end = kept.nodes >= self._count
-        for index in np.flatnonzero(at_end).tolist():
-            if new_label[index]:
-                sureness = float(np.exp((total[index] + peak[index]) / count[index]))
-                word = HeardWord(
-                    self._words[kept.word[index]],
-                    int(first[index]),
-                    step + 1,
-                    round(min(1.0, sureness), 4),
-                )
-                traces[index] = Trace(traces[index], word)
-            else:
-                ended = traces[index]
-                traces[index] = Trace(ended.before, replace(ended.word, end_step=step + 1))
-        none = at_end | (kept.nodes == ROOT)
-        return Paths(
-            np.where(none, -1, first),
-            np.where(none, 0.0, total),
-            np.where(none, 0.0, peak),
-            np.where(none, 0, count),
-            traces,
+        stays = kept.nodes == beam.nodes[kept.source]
+        return beam.paths.take(kept.source).stepped(
+            beam.steps,
+            column[self.graph.token[kept.nodes]],
+            begun=~stays & (kept.nodes != ROOT),
+            held=stays & (kept.label >= kept.blank),
+            at_end=kept.nodes >= self.graph.count,
+            at_root=kept.nodes == ROOT,
+            ended=[self.graph.words[word] for word in kept.word.tolist()],
         )
 
     def _scores(self, beam: Beam) -> Floats:
@@ -413,7 +343,7 @@ class LexiconSearch:
 
     def _ranks(self, beam: Beam) -> Floats:
         """``(hypotheses,)``: the scores, and what the words in progress may add."""
-        ranks: Floats = self._scores(beam) + self._rank[beam.nodes]
+        ranks: Floats = self._scores(beam) + self.graph.rank[beam.nodes]
         return ranks
 
     def best(self, beam: Beam) -> Hypothesis:
@@ -454,7 +384,7 @@ class LexiconSearch:
     def _texts(self, context: Context) -> tuple[str, ...]:
         words = []
         while context.parent is not None:
-            words.append(self._words[context.word])
+            words.append(self.graph.words[context.word])
             context = context.parent
         return tuple(reversed(words))
 
@@ -470,7 +400,7 @@ class LexiconSearch:
         nothing else is left, without that word or back to where it may end.
         """
         may_end = np.array([self.scorer.is_whole(each.scorer_state) for each in beam.contexts])
-        at_words = (beam.nodes >= self._count) | (beam.nodes == ROOT)
+        at_words = (beam.nodes >= self.graph.count) | (beam.nodes == ROOT)
         whole = np.flatnonzero(at_words & may_end[beam.context])
         if len(whole) == 0:
             whole = np.arange(len(beam.nodes))
@@ -481,7 +411,8 @@ class LexiconSearch:
             members = whole[beam.context[whole] == number]
             context = self._whole(beam.contexts[number])
             score = float(np.logaddexp.reduce(scores[members]))
-            score += self.scorer.finish(context.scorer_state)
+            if context.depth:  # silence is no sentence, and no worse for having no end
+                score += self.scorer.finish(context.scorer_state)
             best = int(members[scores[members].argmax()])
             words = with_shares(_words(beam.paths.traces[best])[: context.depth], shares)
             if context not in readings or readings[context].score < score:
@@ -499,35 +430,3 @@ def _context_scores(contexts: Sequence[Context]) -> Floats:
 
 def _words(trace: Trace | None) -> tuple[HeardWord, ...]:
     return () if trace is None else trace.words()
-
-
-def _agreement(contexts: Sequence[Context], best: Context) -> Ints:
-    """``(contexts,)``: how many words each begins with that ``best`` begins with, too."""
-    chain = set()
-    context: Context | None = best
-    while context is not None:
-        chain.add(context)
-        context = context.parent
-    depths = []
-    for each in contexts:
-        context = each
-        while context not in chain:
-            assert context.parent is not None  # all histories begin with the same empty one
-            context = context.parent
-        depths.append(context.depth)
-    return np.array(depths)
-
-
-def _plant(
-    alphabet: Alphabet, pronunciations: Mapping[str, Iterable[Phones]], first: int, scorer: Scorer
-) -> PrefixTree:
-    """The tree of all ``pronunciations``; its words are numbered from ``first`` on."""
-    index = {label: token for token, label in enumerate(alphabet.labels)}
-    spellings, words, scores = [], [], []
-    for number, (word, ways) in enumerate(pronunciations.items(), start=first):
-        score = scorer.unigram(word)
-        for phones in ways:
-            spellings.append([index[label] for label in word_labels(phones)])
-            words.append(number)
-            scores.append(score)
-    return PrefixTree.of(spellings, words, scores)

@@ -166,9 +166,10 @@ class ClassModel:
         for node, chance in inside:
             child = node.following.get(word)
             if child is not None:
-                total += chance * child.weight / node.weight
+                chance /= node.weight - node.ending
+                total += chance * child.weight
                 if child.following:
-                    goes_on = chance * (child.weight - child.ending) / node.weight
+                    goes_on = chance * (child.weight - child.ending)
                     places[child.number] = places.get(child.number, 0.0) + goes_on
         likely: _Places = ()
         if places:

@@ -1,13 +1,15 @@
 """What one listener expects to hear, made into a search of its own."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from streamasr.config import DecoderConfig
 from streamasr.decoder.beam import LexiconSearch
 from streamasr.decoder.classes import ClassModel, PhraseClass
+from streamasr.decoder.graph import WordGraph
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.phrases import UNKNOWN, PhraseList
 from streamasr.decoder.pronounce import pronounce
@@ -24,6 +26,10 @@ _UNKNOWN_LABEL_COST = -1.5
 unknown; more, and foreign words become words of the list (DESIGN.md)."""
 
 _SHOWN = 5
+
+
+Search = Any
+"""``LexiconSearch`` or ``CharacterSearch``: each knows its own beams only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +60,17 @@ class Expected:
                 ) from None
         return cls(hot, () if phrases is None else tuple(read_phrases(phrases)))
 
-    def search(
-        self, search: LexiconSearch, lexicon: Lexicon, config: DecoderConfig
-    ) -> LexiconSearch:
-        """``search``, whose words are those of ``lexicon``, under these expectations.
+    def search(self, search: Search, lexicon: Lexicon, config: DecoderConfig) -> Search:
+        """``search``, which knows the words of ``lexicon``, under these expectations.
 
         Words that ``lexicon`` lacks are pronounced as espeak-ng would. Raises ConfigError that
         names every phrase that cannot be spoken, and LanguageModelError where espeak-ng is
         needed and missing.
         """
+        if not (self.hot_phrases or self.phrases):
+            return search
+        if not isinstance(search, LexiconSearch):
+            raise ConfigError("hot phrases and phrase lists need --units phones")
         hot = self._spoken("hot phrase", self.hot_phrases)
         listed = self._spoken("phrase", [each for each in self.phrases if each != UNKNOWN])
         if self.phrases:
@@ -72,9 +80,10 @@ class Expected:
             if not words:
                 raise ConfigError(f"a phrase list needs a phrase besides {UNKNOWN}")
             lexicon = Lexicon({**lexicon.restricted(words), **missing(words, lexicon)})
-            search = LexiconSearch.scored(search.alphabet, lexicon, allowed, config)
+            graph = WordGraph.of(search.alphabet, lexicon, allowed)
             if has_filler:
-                search = search.with_filler(UNKNOWN, _UNKNOWN_LABEL_COST)
+                graph = graph.with_filler(UNKNOWN, _UNKNOWN_LABEL_COST)
+            search = LexiconSearch(graph, allowed, config)
         if hot:
             scorer = search.scorer
             if not isinstance(scorer, WeightedModel) or scorer.model is None:
@@ -86,8 +95,10 @@ class Expected:
                 for form in forms:
                     weights[form] = max(self.hot_phrases[phrase], weights.get(form, -math.inf))
             model = ClassModel(scorer.model, [PhraseClass.hot(weights)])
-            added = missing(model.words, lexicon)
-            search = search.extended(WeightedModel(model, config), added, model.words)
+            added = missing(model.words, frozenset(search.graph.words))
+            weighted = WeightedModel(model, config)
+            graph = search.graph.extended(weighted, added, model.words)
+            search = LexiconSearch(graph, weighted, config)
         return search
 
     @staticmethod
@@ -120,10 +131,10 @@ def read_phrases(path: Path) -> list[str]:
     return lines
 
 
-def missing(words: Iterable[str], lexicon: Lexicon) -> Lexicon:
-    """The pronunciations of those ``words`` that ``lexicon`` lacks. Raises LanguageModelError
+def missing(words: Iterable[str], known: Container[str]) -> Lexicon:
+    """The pronunciations of those ``words`` that are not ``known``. Raises LanguageModelError
     where espeak-ng is needed and missing."""
-    return Lexicon(pronounce([word for word in words if word not in lexicon]))
+    return Lexicon(pronounce([word for word in words if word not in known]))
 
 
 def _forms(spoken: Mapping[str, list[Words]]) -> list[Words]:

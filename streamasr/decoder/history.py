@@ -1,7 +1,7 @@
 """What lies behind a hypothesis: its words, for the language model and in time."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from streamasr.decoder.scorer import State
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 WordScore = Callable[[State, int], tuple[float, State]]
 """From a scorer's state and a word's number to what the word adds to a score, and the state
 after it."""
@@ -91,3 +92,57 @@ class Paths:
             self.first[index], self.sum[index], self.peak[index], self.count[index],
             self.traces[index],
         )  # fmt: skip
+
+    def stepped(
+        self,
+        step: int,
+        emission: Floats,
+        *,
+        begun: Bools,
+        held: Bools,
+        at_end: Bools,
+        at_root: Bools,
+        ended: Sequence[str],
+    ) -> "Paths":
+        """The paths after ``step``, at which each ``emission`` (natural log of the label it is
+        on) was heard: a label ``begun`` or the last one ``held`` by the best path. What is
+        ``at_end`` has just begun the last label of ``ended``, or holds it."""
+        first = np.where(begun & (self.first < 0), step, self.first)
+        count = self.count + begun
+        total = np.where(begun, self.sum + self.peak, self.sum)
+        peak = np.where(begun, emission, np.where(held, np.maximum(self.peak, emission), self.peak))
+        traces = self.traces.copy()
+        for index in np.flatnonzero(at_end).tolist():
+            before = self.traces[index]
+            if begun[index]:
+                sureness = float(np.exp((total[index] + peak[index]) / count[index]))
+                sureness = round(min(1.0, sureness), 4)
+                word = HeardWord(ended[index], int(first[index]), step + 1, sureness)
+                traces[index] = Trace(before, word)
+            else:
+                traces[index] = Trace(before.before, replace(before.word, end_step=step + 1))
+        none = at_end | at_root
+        return Paths(
+            np.where(none, -1, first),
+            np.where(none, 0.0, total),
+            np.where(none, 0.0, peak),
+            np.where(none, 0, count),
+            traces,
+        )
+
+
+def agreement_with(contexts: Sequence[Context], best: Context) -> Ints:
+    """``(contexts,)``: how many words each begins with that ``best`` begins with, too."""
+    chain = set()
+    context: Context | None = best
+    while context is not None:
+        chain.add(context)
+        context = context.parent
+    depths = []
+    for each in contexts:
+        context = each
+        while context not in chain:
+            assert context.parent is not None  # all histories begin with the same empty one
+            context = context.parent
+        depths.append(context.depth)
+    return np.array(depths)

@@ -16,11 +16,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from streamasr.config import EndpointConfig, ServeConfig
-from streamasr.decoder.expected import HOT_WEIGHT, Expected
+from streamasr.decoder.expected import HOT_WEIGHT, Expected, Search
 from streamasr.engine import Engine, EngineStream, PcmFormat
 from streamasr.errors import AudioFormatError, ConfigError, LanguageModelError, ProtocolError
 from streamasr.events import EndReason, Event
-from streamasr.recognizer import Search
 from streamasr.serve.outbox import Outbox
 from streamasr.wire.native import (
     Close,

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import track
 
 from streamasr.acoustic.checkpoint import load_checkpoint
-from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
+from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig, shipped
 from streamasr.decoder.confidence import features
 from streamasr.errors import AudioFormatError, ConfigError
-from streamasr.recognizer import Recognizer, shipped
+from streamasr.recognizer import Recognizer
 from streamasr.training.error_rate import equal_pairs
 from streamasr.training.log import report_skipped
 from streamasr.training.manifest import read_manifest, read_samples

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from streamasr.config import FeatureConfig
+from streamasr.config import FeatureConfig, shipped
 from streamasr.decoder.lexicon import Lexicon, Phones
 from streamasr.decoder.pronounce import pronounce
-from streamasr.recognizer import shipped
 from streamasr.training.align import open_alignments
 from streamasr.training.batches import Alignment, Cut, Source
 from streamasr.training.features import SPEEDS, FeatureStore, open_features

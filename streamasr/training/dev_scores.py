@@ -7,13 +7,12 @@ import torch
 from numpy.typing import NDArray
 
 from streamasr.acoustic.gru import GruCtc
-from streamasr.config import DecoderConfig
+from streamasr.config import DecoderConfig, shipped
 from streamasr.decoder.alphabet import PHONE_ALPHABET
 from streamasr.decoder.beam import LexiconSearch
 from streamasr.decoder.characters import greedy_text
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.ngram import NgramModel
-from streamasr.recognizer import shipped
 from streamasr.training.batches import make_batch, phone_target
 from streamasr.training.data import TrainingData
 from streamasr.training.error_rate import ErrorRate

@@ -11,15 +11,16 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, ModelConfig
+from streamasr.config import DecoderConfig, EndpointConfig, FeatureConfig, ModelConfig, shipped
 from streamasr.decoder.alphabet import CHARACTER_ALPHABET
 from streamasr.decoder.characters import CharacterSearch, greedy_text
 from streamasr.decoder.expected import read_phrases
 from streamasr.decoder.lexicon import Lexicon
+from streamasr.decoder.loading import load_language_model
 from streamasr.errors import AudioFormatError, ConfigError
 from streamasr.events import Final
 from streamasr.frontend.logmel import LogMel
-from streamasr.recognizer import Recognizer, load_language_model, shipped
+from streamasr.recognizer import Recognizer
 from streamasr.training.baselines import Transcriber, WordClassifier, load_baseline
 from streamasr.training.error_rate import ErrorRate
 from streamasr.training.log import report_skipped

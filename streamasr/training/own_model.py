@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streamasr.config import LIMITS, ModelConfig
+from streamasr.config import LIMITS, ModelConfig, shipped
 from streamasr.decoder.interpolated import InterpolatedModel
 from streamasr.decoder.lexicon import Lexicon
+from streamasr.decoder.loading import load_language_model
 from streamasr.decoder.ngram import NgramModel
 from streamasr.decoder.pronounce import pronounce
 from streamasr.errors import ConfigError
-from streamasr.recognizer import load_language_model, shipped
 from streamasr.training.kenlm_tools import build_model
 from streamasr.training.own_text import UNREADABLE, OwnText
 

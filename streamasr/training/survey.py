@@ -19,11 +19,10 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from streamasr.config import FeatureConfig
+from streamasr.config import FeatureConfig, shipped
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.errors import AudioFormatError, ConfigError
 from streamasr.frontend.logmel import Frames, LogMel
-from streamasr.recognizer import shipped
 from streamasr.training.manifest import Recording, audio_seconds, read_manifest, read_samples
 from streamasr.training.plots import new_figure, save_figure
 

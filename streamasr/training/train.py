@@ -23,11 +23,10 @@ from torch import nn
 
 from streamasr.acoustic.checkpoint import load_checkpoint
 from streamasr.acoustic.gru import parameter_count
-from streamasr.config import FeatureConfig
+from streamasr.config import FeatureConfig, shipped
 from streamasr.decoder.alphabet import PHONE_ALPHABET
 from streamasr.errors import ConfigError
 from streamasr.frontend.logmel import silence_frame
-from streamasr.recognizer import shipped
 from streamasr.training.augment import AugmentConfig
 from streamasr.training.baselines import (
     SHAPES,

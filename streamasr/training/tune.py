@@ -17,14 +17,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from streamasr.config import LIMITS, DecoderConfig, EndpointConfig, ModelConfig
+from streamasr.config import LIMITS, DecoderConfig, EndpointConfig, ModelConfig, shipped
 from streamasr.decoder.alphabet import Alphabet
 from streamasr.decoder.beam import LexiconSearch
 from streamasr.decoder.hypothesis import LogProbs
 from streamasr.decoder.lexicon import Lexicon
+from streamasr.decoder.loading import load_language_model
 from streamasr.decoder.ngram import NgramModel
 from streamasr.errors import AudioFormatError, ConfigError
-from streamasr.recognizer import Recognizer, load_language_model, shipped
+from streamasr.recognizer import Recognizer
 from streamasr.training.error_rate import ErrorRate
 from streamasr.training.log import report_skipped
 from streamasr.training.manifest import read_manifest, read_samples

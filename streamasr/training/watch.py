@@ -18,10 +18,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
+from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig, shipped
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.errors import AudioFormatError, ConfigError
-from streamasr.recognizer import Recognizer, shipped
+from streamasr.recognizer import Recognizer
 from streamasr.training.align import align
 from streamasr.training.confidence import draw_reliability, reliability
 from streamasr.training.evaluate import PACKET_SECONDS

@@ -1,0 +1,54 @@
+"""From the files that are named in the settings to a search."""
+
+from streamasr.config import DecoderConfig, ModelConfig, shipped
+from streamasr.decoder.alphabet import Alphabet
+from streamasr.decoder.beam import LexiconSearch
+from streamasr.decoder.catalogue import Catalogue
+from streamasr.decoder.characters import CharacterSearch
+from streamasr.decoder.classes import ClassModel
+from streamasr.decoder.expected import Expected, Search, missing
+from streamasr.decoder.interpolated import InterpolatedModel
+from streamasr.decoder.lexicon import Lexicon
+from streamasr.decoder.ngram import NgramModel
+from streamasr.decoder.scorer import LanguageModel
+from streamasr.errors import ConfigError
+
+
+def load_language_model(model: ModelConfig) -> NgramModel:
+    """The language model that ``model`` names, with the user's own beside it where one is named.
+
+    Raises LanguageModelError.
+    """
+    general = NgramModel.load(model.language_model or shipped("lm", "english.kenlm"))
+    if model.own_language_model is None:
+        return general
+    own = NgramModel.load(model.own_language_model)
+    return InterpolatedModel(own, general, model.own_weight)
+
+
+def load_search(
+    model: ModelConfig, decoder: DecoderConfig, alphabet: Alphabet
+) -> tuple[Search, Lexicon]:
+    """The search that ``model`` describes, in labels of ``alphabet``, and the pronunciations
+    of the words it was made with.
+
+    Raises LanguageModelError for a file that is missing or damaged, ConfigError for phrases or
+    a catalogue that cannot be used, KeyError for a phone that is not in the alphabet.
+    """
+    lexicon = Lexicon.load(model.lexicon or shipped("lm", "lexicon.txt.xz"))
+    ngrams = load_language_model(model) if model.use_language_model else None
+    expected = Expected.load(model.hot_phrases, model.phrases)
+    if model.units == "characters":
+        if model.catalogue is not None:
+            raise ConfigError("a catalogue needs --units phones")
+        characters = CharacterSearch(alphabet, ngrams, list(lexicon), decoder)
+        return expected.search(characters, lexicon, decoder), lexicon
+    language_model: LanguageModel | None = ngrams
+    if model.catalogue is not None:
+        if ngrams is None:
+            raise ConfigError("a catalogue needs the language model: leave --no-lm out")
+        with_names = ClassModel(ngrams, Catalogue.load(model.catalogue).classes)
+        lexicon = Lexicon({**lexicon, **missing(with_names.words, lexicon)})
+        language_model = with_names
+    search = LexiconSearch.of(alphabet, lexicon, language_model, decoder)
+    return expected.search(search, lexicon, decoder), lexicon
