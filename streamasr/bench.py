@@ -2,13 +2,14 @@
 
 One stream hears the audio chunk by chunk, as fast as it can. The real-time factor and the
 latencies are of the whole pipeline (features, network, beam, language model, events); the
-stages are then timed one by one over the same chunks.
+stages are then timed one by one over the same chunks. With ``minutes`` one more stream hears
+the same minute again and again, to show that its age changes neither its cost nor its memory.
 """
 
 import os
 import resource
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +33,11 @@ class Measurement:
     stage_seconds: dict[str, float]
     rss_mb: float
     startup_seconds: float
+    long_stream: dict[str, float] | None = None
 
     def as_json(self) -> dict[str, object]:
         """The names of the command-line contract."""
-        return {
+        figures: dict[str, object] = {
             "audio_seconds": self.audio_seconds,
             "rtf": self.rtf,
             "chunk_latency_ms": self.latency_ms,
@@ -43,12 +45,21 @@ class Measurement:
             "rss_mb": self.rss_mb,
             "startup_seconds": self.startup_seconds,
         }
+        if self.long_stream is not None:
+            figures["long_stream"] = self.long_stream
+        return figures
 
 
 def bench(
-    manifest: Path | None, model: ModelConfig, decoder: DecoderConfig, endpoint: EndpointConfig
+    manifest: Path | None,
+    model: ModelConfig,
+    decoder: DecoderConfig,
+    endpoint: EndpointConfig,
+    *,
+    minutes: int = 0,
 ) -> Measurement:
-    """Measure recognition of the recordings of ``manifest``, or of the bundled one.
+    """Measure recognition of the recordings of ``manifest``, or of the bundled one; and of
+    their first minute for ``minutes``, where that is not 0.
 
     Raises what reading them and ``Recognizer.load`` raise.
     """
@@ -75,7 +86,40 @@ def bench(
         stage_seconds=_stages(recognizer, recordings),
         rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         startup_seconds=round(startup_seconds, 2),
+        long_stream=_grow_old(recognizer, recordings, minutes) if minutes else None,
     )
+
+
+def _grow_old(
+    recognizer: Recognizer, recordings: Sequence[Samples], minutes: int
+) -> dict[str, float]:
+    """Processor seconds a second of audio in the first and in the last minute of one stream,
+    and over all its minutes the median and the largest; resident megabytes after the first
+    minute and after the last."""
+    minute = np.resize(np.concatenate(recordings), 60 * recognizer.sample_rate_hz)
+    stream = recognizer.stream()
+    costs: list[float] = []
+    first_rss_mb = 0.0
+    for _ in range(minutes):
+        started = time.process_time()
+        for first in range(0, len(minute), recognizer.chunk_samples):
+            stream.feed(minute[first : first + recognizer.chunk_samples])
+        costs.append((time.process_time() - started) / 60)
+        first_rss_mb = first_rss_mb or _resident_mb()
+    return {
+        "minutes": minutes,
+        "first_minute_rtf": round(costs[0], 4),
+        "last_minute_rtf": round(costs[-1], 4),
+        "median_rtf": round(float(np.median(costs)), 4),
+        "largest_rtf": round(max(costs), 4),
+        "first_rss_mb": first_rss_mb,
+        "last_rss_mb": _resident_mb(),
+    }
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * resource.getpagesize() / 2**20, 1)
 
 
 def _samples(path: Path, sample_rate_hz: int) -> Samples:

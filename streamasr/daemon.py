@@ -45,6 +45,8 @@ def run(config: Config, *, captions: bool = False) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
         recognizer = Recognizer.load(config.model, config.decoder, config.endpoint)
+        if recognizer.unspoken:
+            print(f"streamasr: {recognizer.unspoken}", file=sys.stderr)
         source = open_source(config, recognizer.sample_rate_hz)
         asyncio.run(Daemon(config, recognizer, source, captions=captions).run(listening))
 

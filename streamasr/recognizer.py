@@ -18,6 +18,7 @@ there the network goes on, and the steps after the last whole word begin the nex
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,8 +35,7 @@ from streamasr.decoder.confidence import Calibration
 from streamasr.decoder.endpoint import Activity, endpoint
 from streamasr.decoder.expected import Expected, Search
 from streamasr.decoder.hypothesis import HeardWord, Hypothesis
-from streamasr.decoder.lexicon import Lexicon
-from streamasr.decoder.loading import load_search
+from streamasr.decoder.loading import LoadedSearch, load_search
 from streamasr.errors import CheckpointError, StreamFinished
 from streamasr.events import (
     Alternative,
@@ -111,16 +111,16 @@ class Recognizer:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        search: Search,
-        lexicon: Lexicon,
+        loaded: LoadedSearch,
         decoder: DecoderConfig,
         endpoint: EndpointConfig,
     ) -> None:
         self.features: FeatureConfig = checkpoint.features
         self.logmel = LogMel(checkpoint.features)
         self.acoustic = AcousticModel(checkpoint)
-        self.search = search
-        self.lexicon = lexicon
+        self.search = loaded.search
+        self.lexicon = loaded.lexicon
+        self.unspoken = _sentence(loaded.unspoken)
         self.calibration = Calibration(*checkpoint.confidence)
         self.word_shift_seconds = checkpoint.word_shift_seconds
         self.decoder = decoder
@@ -148,13 +148,13 @@ class Recognizer:
         checkpoint = load_checkpoint(path)
         labels = checkpoint.phone_labels if model.units == "phones" else checkpoint.character_labels
         try:
-            search, lexicon = load_search(model, decoder, _alphabet(path, labels))
+            loaded = load_search(model, decoder, _alphabet(path, labels))
         except KeyError as error:
             raise CheckpointError(
                 f"checkpoint {path} has another alphabet: it lacks the label {error} that the"
                 " search needs; use the lexicon it was trained with"
             ) from None
-        return cls(checkpoint, search, lexicon, decoder, endpoint)
+        return cls(checkpoint, loaded, decoder, endpoint)
 
     def head(self, log_probs: LogProbs) -> NDArray[np.float32]:
         """``(steps, labels)`` of the units that the search reads."""
@@ -462,6 +462,14 @@ def _alternatives(hypotheses: list[Hypothesis]) -> tuple[Alternative, ...]:
         Alternative(hypothesis.text, round(float(share), 4))
         for hypothesis, share in zip(hypotheses, shares, strict=True)
     )
+
+
+def _sentence(unspoken: Sequence[str]) -> str:
+    """What of the catalogue cannot be heard; empty where all can."""
+    if not unspoken:
+        return ""
+    more = f" and {len(unspoken) - 3} more" if len(unspoken) > 3 else ""
+    return f"names of the catalogue cannot be pronounced: {'; '.join(unspoken[:3])}{more}"
 
 
 def _alphabet(path: Path, labels: tuple[str, ...]) -> Alphabet:

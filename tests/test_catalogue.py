@@ -87,12 +87,14 @@ def test_a_library_is_heard_without_building_a_language_model(table: Path, tmp_p
         ["espeak-ng", "-v", "en-us", "-s", "140", "-w", str(request), text], check=True, timeout=30
     )
 
-    def transcribe(*flags: str) -> str:
+    def transcribe(*flags: str) -> tuple[str, str]:
         command = [sys.executable, "-m", "streamasr", "transcribe", "--format", "json", *flags]
         done = subprocess.run(
             [*command, str(request)], capture_output=True, text=True, check=True, timeout=60
         )
-        return json.loads(done.stdout)["text"]
+        return json.loads(done.stdout)["text"], done.stderr
 
-    assert "quillfeather" not in transcribe()
-    assert transcribe("--catalogue", str(table)).endswith("quillfeather road by tavik morrenta")
+    assert "quillfeather" not in transcribe()[0]
+    heard, reported = transcribe("--catalogue", str(table))
+    assert heard.endswith("quillfeather road by tavik morrenta")
+    assert "cannot be pronounced: 'ドラマ' (letters outside a-z" in reported

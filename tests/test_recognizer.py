@@ -253,6 +253,25 @@ def test_a_long_utterance_is_cut_between_words(recognizer: Recognizer, samples: 
     assert starts == sorted(starts)
 
 
+def test_a_final_says_which_rule_ended_it(recognizer: Recognizer, samples: Samples) -> None:
+    heard = finals(hear(recognizer, samples, [len(samples)]))
+    assert len(heard) > 1
+    assert (heard[0].end_reason, heard[0].endpoint_rule) == ("silence", "silence_after_words")
+    short = recognizer.stream(endpoint=replace(EndpointConfig(), utterance_seconds=1.0))
+    first = finals(short.feed(samples[:64_000]))[0]
+    assert (first.end_reason, first.endpoint_rule) == ("length", "length")
+    last = finals(hear(recognizer, samples[:40_000], [1600]))
+    assert (last[-1].end_reason, last[-1].endpoint_rule) == ("eof", None)
+
+
+def test_rules_of_a_stream_are_its_own(recognizer: Recognizer, samples: Samples) -> None:
+    """A pause that ends an utterance by default does not where more silence is asked for."""
+    patient = replace(EndpointConfig(), silence_after_words_seconds=3.0)
+    stream = recognizer.stream(endpoint=patient)
+    heard = finals(stream.feed(samples) + stream.finish())
+    assert len(heard) < len(finals(hear(recognizer, samples, [len(samples)])))
+
+
 def test_silence_gives_no_words(recognizer: Recognizer) -> None:
     assert finals(hear(recognizer, np.zeros(30 * 16_000, np.float32), [16_000])) == []
 

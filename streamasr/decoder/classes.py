@@ -23,16 +23,17 @@ from streamasr.decoder.scorer import LanguageModel, State
 
 Phrase = tuple[str, ...]
 
-_LEAST = 1e-3
-"""Places less probable than this are forgotten; and any phrase may be left unfinished with
-this chance a word."""
+_LEAST_PLACE = 0.01
+"""Places less probable than this are forgotten."""
+_LEFT = 1e-3
+"""The chance that a phrase is left unfinished, at any word."""
 _HISTORY = 2
 """Words that carriers look back."""
 _WORD_CHANCE = 1e-4
 """Words of phrases are ranked as if at least this likely, so that they are not dropped before
 their context is known."""
 
-HOT_SHARE = 0.2
+HOT_SHARE = 0.1
 """All hot phrases together begin with at most this chance before a word."""
 _UNKNOWN_WORD = -14.2
 """Natural log: what the shipped language model says of an unknown word."""
@@ -115,12 +116,16 @@ class ClassModel:
         self._nodes: list[_Node] = []
         self._classes: list[tuple[PhraseClass, _Node]] = []
         self.words: set[str] = set()
+        self._first_words: set[str] = set()
         self._carriers: set[Phrase] = set()
+        self._beginnings: dict[Phrase, tuple[float, float, list[tuple[_Node, float]]]] = {}
         for each in classes:
             if each.phrases:
-                self._classes.append((each, self._plant(each.phrases)))
+                root = self._plant(each.phrases)
+                self._classes.append((each, root))
+                self._first_words.update(root.following)
                 self.words.update(*each.phrases)
-                self._carriers.update(carrier[:end] for carrier in each.carriers for end in (1, 2))
+                self._carriers.update(c[:end] for c in each.carriers for end in (1, 2) if c)
 
     def _plant(self, phrases: Mapping[Phrase, float]) -> _Node:
         root = self._add()
@@ -146,55 +151,73 @@ class ClassModel:
     def _carrying(self, history: Phrase) -> Phrase:
         """The longest end of ``history`` that may be, or become, a carrier; so that states
         differ only where it matters."""
-        for first in range(len(history)):
+        for first in range(len(history) if self._carriers else 0):
             if history[first:] in self._carriers:
                 return history[first:]
         return ()
+
+    def _beginning(self, history: Phrase) -> tuple[float, float, list[tuple[_Node, float]]]:
+        """The chance that no phrase begins after ``history``, its natural log, and each class'
+        root with the chance that one of its phrases does."""
+        known = self._beginnings.get(history)
+        if known is None:
+            roots = [(root, each.chance(history)) for each, root in self._classes]
+            stays = 1.0 - sum(chance for _, chance in roots)
+            known = self._beginnings[history] = stays, math.log(stays), roots
+        return known
 
     def score(self, state: State, word: str) -> tuple[float, State]:
         """Natural log of the probability of ``word`` after ``state``, and the state after it."""
         before, history, at = state
         model_score, after = self._model.score(before, word)
-        outside, inside = self._whereabouts(at)
-        stays = 1.0
-        for each, root in self._classes:
-            begins = each.chance(history)
-            stays -= begins
-            inside.append((root, outside * begins))
+        stays, log_stays, roots = self._beginning(history)
+        carrying = self._carrying((*history, word)[-_HISTORY:])
+        if not at and word not in self._first_words:  # almost always
+            return model_score + log_stays, (after, carrying, ())
+        outside, scale = self._outside(at)
         total = outside * stays * math.exp(model_score)
+        reached = []
+        for number, chance in at:
+            node = self._nodes[number]
+            if word in node.following:
+                reached.append((node, scale * chance, node.following[word]))
+        if word in self._first_words:
+            for root, begins in roots:
+                if word in root.following:
+                    reached.append((root, outside * begins, root.following[word]))
         places: dict[int, float] = {}
-        for node, chance in inside:
-            child = node.following.get(word)
-            if child is not None:
-                chance /= node.weight - node.ending
-                total += chance * child.weight
-                if child.following:
-                    goes_on = chance * (child.weight - child.ending)
-                    places[child.number] = places.get(child.number, 0.0) + goes_on
+        for node, chance, child in reached:
+            chance /= node.weight - node.ending
+            total += chance * child.weight
+            if child.following:
+                goes_on = chance * (child.weight - child.ending)
+                places[child.number] = places.get(child.number, 0.0) + goes_on
         likely: _Places = ()
         if places:
             likely = tuple(
                 (number, round(chance / total, 6))
                 for number, chance in sorted(places.items())
-                if chance >= _LEAST * total
+                if chance >= _LEAST_PLACE * total
             )
-        history = self._carrying((*history, word)[-_HISTORY:])
-        return math.log(total), (after, history, likely)
+        return math.log(total), (after, carrying, likely)
 
     def finish(self, state: State) -> float:
         """Natural log of the probability that the sentence ends here."""
         before, _, at = state
-        outside, _ = self._whereabouts(at)
+        outside, _ = self._outside(at)
         return self._model.finish(before) + math.log(outside)
 
-    def _whereabouts(self, at: _Places) -> tuple[float, list[tuple[_Node, float]]]:
-        """How probable it is to be outside of phrases, and at each place inside."""
+    @staticmethod
+    def _outside(at: _Places) -> tuple[float, float]:
+        """How probable it is to be outside of phrases, at least ``_LEFT``; and what that makes
+        of each place's probability."""
         if not at:
-            return 1.0, []
-        inside = sum(chance for _, chance in at)
-        outside = max(1.0 - inside, _LEAST)
-        scale = (1.0 - outside) / inside
-        return outside, [(self._nodes[number], scale * chance) for number, chance in at]
+            return 1.0, 1.0
+        inside = 0.0
+        for _, chance in at:
+            inside += chance
+        outside = max(1.0 - inside, _LEFT)
+        return outside, (1.0 - outside) / inside
 
     def unigram(self, word: str) -> float:
         """Natural log of the probability of ``word`` after nothing known; words of phrases count

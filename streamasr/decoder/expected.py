@@ -21,7 +21,7 @@ HOT_WEIGHT = 8.0
 """Natural log: how much likelier than an unknown word a hot phrase is where nothing else is
 asked for."""
 
-_UNKNOWN_LABEL_COST = -1.5
+_UNKNOWN_LABEL_COST = -2.5
 """Natural log a label of ``[unk]``. Less, and a word of the list that is spoken badly becomes
 unknown; more, and foreign words become words of the list (DESIGN.md)."""
 

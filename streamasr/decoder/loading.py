@@ -1,15 +1,18 @@
 """From the files that are named in the settings to a search."""
 
+from dataclasses import dataclass
+
 from streamasr.config import DecoderConfig, ModelConfig, shipped
 from streamasr.decoder.alphabet import Alphabet
 from streamasr.decoder.beam import LexiconSearch
 from streamasr.decoder.catalogue import Catalogue
 from streamasr.decoder.characters import CharacterSearch
 from streamasr.decoder.classes import ClassModel
-from streamasr.decoder.expected import Expected, Search, missing
+from streamasr.decoder.expected import Expected, Search
 from streamasr.decoder.interpolated import InterpolatedModel
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.ngram import NgramModel
+from streamasr.decoder.pronounce import pronounce
 from streamasr.decoder.scorer import LanguageModel
 from streamasr.errors import ConfigError
 
@@ -26,11 +29,18 @@ def load_language_model(model: ModelConfig) -> NgramModel:
     return InterpolatedModel(own, general, model.own_weight)
 
 
-def load_search(
-    model: ModelConfig, decoder: DecoderConfig, alphabet: Alphabet
-) -> tuple[Search, Lexicon]:
-    """The search that ``model`` describes, in labels of ``alphabet``, and the pronunciations
-    of the words it was made with.
+@dataclass(frozen=True, slots=True)
+class LoadedSearch:
+    """A search, the pronunciations of the words it was made with, and a sentence for each name
+    of the catalogue that it cannot hear."""
+
+    search: Search
+    lexicon: Lexicon
+    unspoken: tuple[str, ...] = ()
+
+
+def load_search(model: ModelConfig, decoder: DecoderConfig, alphabet: Alphabet) -> LoadedSearch:
+    """The search that ``model`` describes, in labels of ``alphabet``.
 
     Raises LanguageModelError for a file that is missing or damaged, ConfigError for phrases or
     a catalogue that cannot be used, KeyError for a phone that is not in the alphabet.
@@ -42,13 +52,17 @@ def load_search(
         if model.catalogue is not None:
             raise ConfigError("a catalogue needs --units phones")
         characters = CharacterSearch(alphabet, ngrams, list(lexicon), decoder)
-        return expected.search(characters, lexicon, decoder), lexicon
+        return LoadedSearch(expected.search(characters, lexicon, decoder), lexicon)
+    unspoken: list[str] = []
     language_model: LanguageModel | None = ngrams
     if model.catalogue is not None:
         if ngrams is None:
             raise ConfigError("a catalogue needs the language model: leave --no-lm out")
-        with_names = ClassModel(ngrams, Catalogue.load(model.catalogue).classes)
-        lexicon = Lexicon({**lexicon, **missing(with_names.words, lexicon)})
+        catalogue = Catalogue.load(model.catalogue)
+        unspoken += catalogue.unspoken
+        with_names = ClassModel(ngrams, catalogue.classes)
+        new = [word for word in sorted(with_names.words) if word not in lexicon]
+        lexicon = Lexicon({**lexicon, **pronounce(new, unspoken)})
         language_model = with_names
     search = LexiconSearch.of(alphabet, lexicon, language_model, decoder)
-    return expected.search(search, lexicon, decoder), lexicon
+    return LoadedSearch(expected.search(search, lexicon, decoder), lexicon, tuple(unspoken))

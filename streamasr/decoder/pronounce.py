@@ -42,7 +42,9 @@ _VOICELESS = frozenset({"F", "K", "P", "T", "TH"})
 _WORD = re.compile(r"[a-z']*[a-z][a-z']*")
 
 
-def pronounce(words: Sequence[str]) -> dict[str, tuple[Phones, ...]]:
+def pronounce(
+    words: Sequence[str], unspoken: list[str] | None = None
+) -> dict[str, tuple[Phones, ...]]:
     """Guess how words are pronounced, from their spelling, in American English.
 
     One espeak-ng process serves the whole batch: about 1 ms a word.
@@ -52,6 +54,9 @@ def pronounce(words: Sequence[str]) -> dict[str, tuple[Phones, ...]]:
     words
         Lower-case words of the letters a-z and apostrophes, at least one letter each;
         a word that comes twice is answered once.
+    unspoken
+        Where given, it gets a sentence for each word that espeak-ng gives no pronunciation
+        that can be used, and the word is left out.
 
     Returns
     -------
@@ -63,7 +68,7 @@ def pronounce(words: Sequence[str]) -> dict[str, tuple[Phones, ...]]:
     ValueError
         A word has other characters than those, or no letter.
     LanguageModelError
-        espeak-ng is missing or failed, or it named a phoneme that this module does not know.
+        espeak-ng is missing or failed; or, without ``unspoken``, there is such a word.
     """
     unique = list(dict.fromkeys(words))
     for word in unique:
@@ -71,10 +76,15 @@ def pronounce(words: Sequence[str]) -> dict[str, tuple[Phones, ...]]:
             raise ValueError(f"{word!r} is not a word of the letters a-z and apostrophes")
     if not unique:
         return {}
-    spoken = _espeak(unique)
-    return {
-        word: (_phones(word, mnemonics),) for word, mnemonics in zip(unique, spoken, strict=True)
-    }
+    found: dict[str, tuple[Phones, ...]] = {}
+    for word, mnemonics in zip(unique, _espeak(unique), strict=True):
+        try:
+            found[word] = (_phones(word, mnemonics),)
+        except LanguageModelError as error:
+            if unspoken is None:
+                raise
+            unspoken.append(str(error))
+    return found
 
 
 def _espeak(words: list[str]) -> list[str]:
