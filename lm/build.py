@@ -205,7 +205,7 @@ def compare(
         load_started = time.perf_counter()
         model = NgramModel.load(binary)
         load_seconds = time.perf_counter() - load_started
-        search = LexiconSearch(recognizer.search.alphabet, lexicon, model, DecoderConfig())
+        search = LexiconSearch.of(recognizer.search.alphabet, lexicon, model, DecoderConfig())
         figures = [
             str(recipe.order),
             f"`{recipe.prune}`",

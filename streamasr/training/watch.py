@@ -10,6 +10,7 @@ alignment. It cannot tell how early or late the network writes all words. A file
 aligner can.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,13 +68,13 @@ def place_words(
     log_probs = recognizer.acoustic.forward(recognizer.logmel(samples)).phones
     step_seconds = recognizer.step_seconds
     start_shift, end_shift = recognizer.word_shift_seconds
+    placed = align(log_probs, words, lexicon)
+    starts = [each.first_step * step_seconds + start_shift for each in placed]
+    ends = [each.end_step * step_seconds + end_shift for each in placed]
+    following = [*starts, math.inf][1:]
     return [
-        SaidWord(
-            word,
-            each.first_step * step_seconds + start_shift,
-            each.end_step * step_seconds + end_shift,
-        )
-        for word, each in zip(words, align(log_probs, words, lexicon), strict=True)
+        SaidWord(word, start, min(end, after))
+        for word, start, end, after in zip(words, starts, ends, following, strict=True)
     ]
 
 
