@@ -20,6 +20,7 @@ there the network goes on, and the steps after the last whole word begin the nex
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from streamasr.decoder.endpoint import Activity, endpoint
 from streamasr.decoder.expected import Expected, Search
 from streamasr.decoder.hypothesis import HeardWord, Hypothesis
 from streamasr.decoder.loading import LoadedSearch, load_search
+from streamasr.decoder.posterior import shares_of
 from streamasr.errors import CheckpointError, StreamFinished
 from streamasr.events import (
     Alternative,
@@ -351,12 +353,12 @@ class Stream:
     ) -> tuple[HeardWord, ...]:
         """The words up to the first that too little of the beam hears; a word that was shown
         before stays for less, or captions would flicker."""
-        before = () if last is None else tuple(word.word for word in last.words)
+        before = () if last is None else last.words
+        same = (word.word == old.word for word, old in zip(words, before, strict=False))
+        kept = sum(takewhile(bool, same))
         shown = 0
         for number, word in enumerate(words):
-            least = self.recognizer.decoder.partial_share
-            if before[: number + 1] == tuple(each.word for each in words[: number + 1]):
-                least *= _KEPT_SHARE
+            least = self.recognizer.decoder.partial_share * (_KEPT_SHARE if number < kept else 1)
             is_sure = word.is_settled or word.posterior is None or word.posterior >= least
             if number >= stable and not is_sure:
                 break
@@ -456,11 +458,9 @@ class Stream:
 def _alternatives(hypotheses: list[Hypothesis]) -> tuple[Alternative, ...]:
     """Confidences are the scores' posterior among the alternatives themselves."""
     scores = np.array([hypothesis.score for hypothesis in hypotheses])
-    shares = np.exp(scores - scores.max())
-    shares /= shares.sum()
     return tuple(
         Alternative(hypothesis.text, round(float(share), 4))
-        for hypothesis, share in zip(hypotheses, shares, strict=True)
+        for hypothesis, share in zip(hypotheses, shares_of(scores), strict=True)
     )
 
 

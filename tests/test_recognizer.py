@@ -148,18 +148,17 @@ def state_bytes(stream: Stream) -> int:
     return state.samples.nbytes + preroll + state.network.size_bytes
 
 
-@pytest.mark.timeout(300)
-def test_the_state_does_not_grow_in_five_minutes(recognizer: Recognizer, samples: Samples) -> None:
+def test_the_state_does_not_grow_in_ten_minutes(recognizer: Recognizer, samples: Samples) -> None:
     stream = recognizer.stream()
     sizes, steps = set(), []
     second = 16_000
-    repeated = np.tile(samples, 25)
+    repeated = np.tile(samples, 50)
     for first in range(0, len(repeated), second):
         stream.feed(repeated[first : first + second])
         if first > 4 * second:
             sizes.add(state_bytes(stream) - stream.state.samples.nbytes)
         steps.append(stream.state.beam.steps)
-    assert stream.state.fed_samples == 300 * second
+    assert stream.state.fed_samples == 600 * second
     assert len(sizes) == 1
     limit_seconds = EndpointConfig().utterance_seconds + 2
     assert max(steps) * recognizer.step_seconds < limit_seconds
@@ -169,7 +168,7 @@ def test_a_random_end_loses_no_last_word(recognizer: Recognizer, samples: Sample
     """The words up to any cut are those that digital silence after the cut would show."""
     draw = random.Random(1)
     silence = np.zeros(16_000, np.float32)
-    for _ in range(50):
+    for _ in range(100):
         first = draw.randrange(0, 16_000)
         cut = samples[first : first + draw.randrange(20_000, 48_000)]
         stream = recognizer.stream()

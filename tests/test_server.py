@@ -266,7 +266,7 @@ async def test_a_message_far_above_the_limit_closes_only_its_sender(
 
 
 async def test_a_fast_sender_is_slowed_down_and_loses_nothing(recognizer, demo_pcm: bytes) -> None:
-    config = ServeConfig(port=0, max_backlog_seconds=2.0)
+    config = ServeConfig(port=0, max_backlog_seconds=0.5)
     async with running(recognizer, config) as tight, running(recognizer) as roomy:
         through_tight = await recognise(tight.url, demo_pcm, 100_000)
         through_roomy = await recognise(roomy.url, demo_pcm, 100_000)

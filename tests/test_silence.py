@@ -79,9 +79,13 @@ def folder(tmp_path: Path, demo: np.ndarray) -> Path:
 
 
 def test_recordings_are_counted_by_their_folder(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["silence", str(folder), "--minutes", "0", "--json"]) == 0
+    """Partials hold nothing back here and the language model says little: some words flash."""
+    eager = tmp_path / "eager.toml"
+    eager.write_text("[decoder]\npartial_share = 0.0\nlm_weight = 0.3\n")
+    command = ["silence", str(folder), "--minutes", "0", "--json", "--config", str(eager)]
+    assert main(command) == 0
     printed = capsys.readouterr()
     figures = json.loads(printed.out)
     assert list(figures["kinds"]) == ["nothing", "speech"]
@@ -91,6 +95,7 @@ def test_recordings_are_counted_by_their_folder(
     spoken = figures["kinds"]["speech"]
     assert 10 <= spoken["words"] <= 16
     assert spoken["words_per_hour"] == pytest.approx(spoken["words"] * 600, rel=0.01)
+    assert spoken["flashes"] > 0
     assert figures["words"] == spoken["words"]
     assert figures["skipped"] == 1
     assert "b.flac cannot be read as audio" in printed.err

@@ -41,12 +41,15 @@ def test_the_command_prints_what_viewers_see(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "reliability.png"
-    assert main(["live", str(manifest), "--json", "--reliability", str(picture)]) == 0
+    eager = tmp_path / "eager.toml"  # shows what it is unsure of, so that words flicker
+    eager.write_text("[decoder]\npartial_share = 0.0\nlm_weight = 0.3\n")
+    command = ["live", str(manifest), "--json", "--config", str(eager)]
+    assert main([*command, "--reliability", str(picture)]) == 0
     printed = capsys.readouterr()
     figures = json.loads(printed.out)
     assert (figures["recordings"], figures["skipped"], figures["audio_seconds"]) == (2, 1, 12.0)
     assert figures["stable_text_violations"] == 0
-    assert 0 <= figures["unstable_partial_word_ratio"] < 0.5
+    assert 0 < figures["unstable_partial_word_ratio"] < 2
     assert 20 <= figures["right_words"] <= figures["words"] <= 30
     assert figures["unplaced_words"] == 14
     delays = figures["first_partial_delay_ms"], figures["stable_delay_ms"]

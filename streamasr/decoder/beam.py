@@ -59,7 +59,13 @@ from streamasr.decoder.graph import WordGraph
 from streamasr.decoder.history import Context, Floats, Ints, Paths, Trace, agreement_with
 from streamasr.decoder.hypothesis import Heard, HeardWord, Hypothesis, LogProbs
 from streamasr.decoder.lexicon import Lexicon
-from streamasr.decoder.posterior import SETTLE_EVERY_STEPS, Shares, settle, with_shares
+from streamasr.decoder.posterior import (
+    SETTLE_EVERY_STEPS,
+    Shares,
+    settle,
+    shares_of,
+    with_shares,
+)
 from streamasr.decoder.scorer import LanguageModel, Scorer, State, WeightedModel
 from streamasr.decoder.tree import ROOT
 
@@ -198,8 +204,7 @@ class LexiconSearch:
         depth = sum(word.is_settled for word in _words(beam.paths.traces[best]))
         if self._config.commit_share >= 1:
             depth = 0
-        shares = np.exp(scores - scores.max())
-        shares /= shares.sum()
+        shares = shares_of(scores)
         while depth and shares[agreement >= depth].sum() < self._config.commit_share:
             depth -= 1
         agreeing: NDArray[np.bool_] = agreement >= depth
@@ -332,7 +337,8 @@ class LexiconSearch:
             held=stays & (kept.label >= kept.blank),
             at_end=kept.nodes >= self.graph.count,
             at_root=kept.nodes == ROOT,
-            ended=[self.graph.words[word] for word in kept.word.tolist()],
+            ended=kept.word,
+            words=self.graph.words,
         )
 
     def _scores(self, beam: Beam) -> Floats:
@@ -348,10 +354,11 @@ class LexiconSearch:
 
     def best(self, beam: Beam) -> Hypothesis:
         """The best hypothesis so far, of whole words; only reads."""
-        ranks = self._ranks(beam)
+        scores = self._scores(beam)
+        ranks = scores + self.graph.rank[beam.nodes]
         best = int(ranks.argmax())
         words = with_shares(_words(beam.paths.traces[best]), Shares(beam.paths.traces, ranks))
-        return Hypothesis(words, float(self._scores(beam)[best]))
+        return Hypothesis(words, float(scores[best]))
 
     def best_whole(self, beam: Beam) -> Hypothesis:
         """The best hypothesis so far, as far as an utterance may end in it; only reads."""

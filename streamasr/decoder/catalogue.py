@@ -1,10 +1,11 @@
 """A catalogue of music as names that can be spoken."""
 
 import csv
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamasr.decoder.classes import ARTIST_CARRIERS, TITLE_CARRIERS, Phrase, PhraseClass, count
+from streamasr.decoder.classes import ARTIST_CARRIERS, TITLE_CARRIERS, Phrase, PhraseClass
 from streamasr.decoder.spoken import spoken_forms
 from streamasr.errors import ConfigError
 
@@ -50,7 +51,7 @@ class Catalogue:
                 except ValueError as reason:
                     spoken[name] = []
                     unspoken[f"{name!r} ({reason})"] = None
-            phrases = count(form for row in rows for form in spoken[row[column]])
+            phrases = Counter(form for row in rows for form in spoken[row[column]])
             classes.append(PhraseClass(phrases, carriers))
         if not any(each.phrases for each in classes):
             raise ConfigError(f"catalogue {path} has no title or artist that can be spoken")

@@ -102,11 +102,12 @@ class Paths:
         held: Bools,
         at_end: Bools,
         at_root: Bools,
-        ended: Sequence[str],
+        ended: Ints,
+        words: Sequence[str],
     ) -> "Paths":
         """The paths after ``step``, at which each ``emission`` (natural log of the label it is
         on) was heard: a label ``begun`` or the last one ``held`` by the best path. What is
-        ``at_end`` has just begun the last label of ``ended``, or holds it."""
+        ``at_end`` has just begun the last label of a word, ``ended`` in ``words``, or holds it."""
         first = np.where(begun & (self.first < 0), step, self.first)
         count = self.count + begun
         total = np.where(begun, self.sum + self.peak, self.sum)
@@ -117,7 +118,7 @@ class Paths:
             if begun[index]:
                 sureness = float(np.exp((total[index] + peak[index]) / count[index]))
                 sureness = round(min(1.0, sureness), 4)
-                word = HeardWord(ended[index], int(first[index]), step + 1, sureness)
+                word = HeardWord(words[ended[index]], int(first[index]), step + 1, sureness)
                 traces[index] = Trace(before, word)
             else:
                 traces[index] = Trace(before.before, replace(before.word, end_step=step + 1))

@@ -25,13 +25,19 @@ SETTLE_EVERY_STEPS = 4
 """A quarter of the steps is enough, and a chunk of the network has four."""
 
 
+def shares_of(scores: Floats) -> Floats:
+    """The share of each of ``scores`` (natural logs) in their sum."""
+    chances: Floats = np.exp(scores - scores.max())
+    chances /= chances.sum()
+    return chances
+
+
 class Shares:
     """The shares of a beam's words that are not settled yet."""
 
     def __init__(self, traces: Iterable[Trace | None], scores: Floats) -> None:
         """``traces`` and ``scores`` ``(hypotheses,)`` (natural logs) belong together."""
-        chances = np.exp(scores - scores.max())
-        chances /= chances.sum()
+        chances = shares_of(scores)
         leaves: defaultdict[Trace, float] = defaultdict(float)
         for trace, chance in zip(traces, chances.tolist(), strict=True):
             if trace is not None:
