@@ -11,18 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from streamasr.acoustic.checkpoint import load_checkpoint
 from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig, shipped
 from streamasr.decoder.confidence import features
-from streamasr.errors import AudioFormatError, ConfigError
+from streamasr.errors import ConfigError
 from streamasr.recognizer import Recognizer
 from streamasr.training.error_rate import equal_pairs
-from streamasr.training.log import report_skipped
-from streamasr.training.manifest import read_manifest, read_samples
+from streamasr.training.tune import hear
 from streamasr.training.watch import read_times
 
 _NEWTON_STEPS = 50
@@ -68,36 +64,24 @@ def calibrate(
     rows: list[tuple[float, float]] = []
     right: list[bool] = []
     shifts: list[tuple[float, float]] = []
-    skipped: list[str] = []
-    recordings = [
-        recording
-        for path in config.manifests
-        for recording in read_manifest(path).recordings[:: config.every]
-    ]
-    for recording in track(recordings, "calibrate", console=Console(stderr=True)):
-        try:
-            samples = read_samples(recording.path, recognizer.sample_rate_hz)
-        except AudioFormatError as error:
-            skipped.append(str(error))
-            continue
-        log_probs = recognizer.acoustic.forward(recognizer.logmel(samples))
-        words = recognizer.search.decode(recognizer.head(log_probs))[0].words
-        said = recording.text.split()
-        pairs = {heard: place for place, heard in equal_pairs(said, [w.word for w in words])}
-        for heard, word in enumerate(words):
+    heard = [one for path in config.manifests for one in hear(recognizer, path, config.every)]
+    for one in heard:
+        words = recognizer.search.decode(one.log_probs)[0].words
+        said = one.said.split()
+        pairs = {place: at for at, place in equal_pairs(said, [w.word for w in words])}
+        for place, word in enumerate(words):
             if word.posterior is not None:
                 rows.append(features(word.posterior, word.sureness))
-                right.append(heard in pairs)
-        placed = times.get(recording.path, [])
+                right.append(place in pairs)
+        placed = times.get(one.path, [])
         if [each.word for each in placed] == said:
             shifts += [
                 (
-                    placed[place].start_seconds - words[heard].first_step * recognizer.step_seconds,
-                    placed[place].end_seconds - words[heard].end_step * recognizer.step_seconds,
+                    placed[at].start_seconds - words[place].first_step * recognizer.step_seconds,
+                    placed[at].end_seconds - words[place].end_step * recognizer.step_seconds,
                 )
-                for heard, place in pairs.items()
+                for place, at in pairs.items()
             ]
-    report_skipped(skipped)
     if all(right) or not any(right):
         raise ConfigError("calibrating takes words that are right and words that are wrong")
     if config.times is not None and not shifts:
@@ -105,7 +89,7 @@ def calibrate(
     checkpoint = load_checkpoint(model.checkpoint or shipped("checkpoints", "english.safetensors"))
     start, end = checkpoint.word_shift_seconds
     if shifts:
-        start, end = (round(float(each), 2) for each in np.median(_table(shifts), axis=0))
+        start, end = (round(float(each), 2) for each in np.median(np.array(shifts), axis=0))
     calibrated = replace(checkpoint, confidence=fit(rows, right), word_shift_seconds=(start, end))
     calibrated.save(config.out)
     return {
@@ -114,7 +98,3 @@ def calibrate(
         "timed_words": len(shifts),
         "word_shift_seconds": calibrated.word_shift_seconds,
     }
-
-
-def _table(rows: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
-    return np.array(rows)

@@ -33,8 +33,9 @@ from streamasr.training.manifest import read_manifest, read_samples
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What was said in a recording, and what the network makes of it."""
+    """What was said in the recording at ``path``, and what the network makes of it."""
 
+    path: Path
     said: str
     log_probs: LogProbs
 
@@ -103,8 +104,10 @@ def hear(recognizer: Recognizer, manifest: Path, every: int = 1) -> list[Heard]:
     """Run the network over every ``every``-th recording, each at once and without endpoints.
 
     What cannot be decoded is named on stderr and counted. Raises ConfigError for a manifest
-    that cannot be read or of which nothing can be decoded.
+    that cannot be read or of which nothing can be decoded, or ``every`` below 1.
     """
+    if every < 1:
+        raise ConfigError(f"--every must be a whole number from 1 on, not {every}")
     read = read_manifest(manifest)
     reasons = list(read.skipped)
     heard = []
@@ -116,7 +119,7 @@ def hear(recognizer: Recognizer, manifest: Path, every: int = 1) -> list[Heard]:
             reasons.append(str(error))
             continue
         log_probs = recognizer.acoustic.forward(recognizer.logmel(samples))
-        heard.append(Heard(recording.text, recognizer.head(log_probs)))
+        heard.append(Heard(recording.path, recording.text, recognizer.head(log_probs)))
     report_skipped(reasons)
     if not heard:
         raise ConfigError(f"none of the recordings of {manifest} can be decoded")
@@ -151,11 +154,12 @@ def tune_manifest(
     bare = replace(model, use_language_model=False)
     recognizer = Recognizer.load(bare, decoder, EndpointConfig())
     heard = hear(recognizer, config.manifest, config.every)
-    lexicon = Lexicon.load(model.lexicon or shipped("lm", "lexicon.txt.xz"))
     trials = []
     if not as_json:
         print(TABLE_HEAD)
-    for trial in _trials(config, decoder, files, recognizer.search.alphabet, lexicon, heard):
+    for trial in _trials(
+        config, decoder, files, recognizer.search.alphabet, recognizer.lexicon, heard
+    ):
         trials.append(trial.as_json())
         if not as_json:
             print(trial.as_row(), flush=True)
@@ -210,8 +214,6 @@ def _trials(
 
 def _check(config: TuneConfig, model: ModelConfig) -> None:
     low, high = LIMITS["decoder.beam_size"]
-    if config.every < 1:
-        raise ConfigError(f"--every must be a whole number from 1 on, not {config.every}")
     for size in config.beam_sizes:
         if not low <= size <= high:
             raise ConfigError(f"--beam-size must be {low:g} to {high:g}, not {size}")

@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig, shipped
+from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.errors import AudioFormatError, ConfigError
 from streamasr.recognizer import Recognizer
@@ -132,7 +132,6 @@ def watch_manifest(
     manifest = read_manifest(config.manifest)
     times = None if config.times is None else read_times(config.times)
     recognizer = Recognizer.load(model, decoder, endpoint)
-    lexicon = Lexicon.load(model.lexicon or shipped("lm", "lexicon.txt.xz"))
     recordings = manifest.recordings[:: config.every][: config.limit]
     console = Console(stderr=True)
     measures = LiveMeasures()
@@ -148,7 +147,7 @@ def watch_manifest(
         words = recording.text.split()
         try:
             if times is None:
-                said = place_words(recognizer, samples, words, lexicon)
+                said = place_words(recognizer, samples, words, recognizer.lexicon)
             else:
                 said = _known(times, recording)
         except ValueError as error:
