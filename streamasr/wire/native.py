@@ -18,12 +18,21 @@ from typing import Literal, get_args
 from streamasr.config import SAMPLE_BYTES, Encoding, EndpointConfig
 from streamasr.errors import ProtocolError
 from streamasr.events import Final, Partial, SpeechStarted, Word
+from streamasr.wire.json_object import (
+    MAX_ALTERNATIVES,
+    MAX_CHANNELS,
+    MAX_SAMPLE_RATE_HZ,
+    MIN_SAMPLE_RATE_HZ,
+    bad_value,
+    phrase,
+    phrase_list,
+    phrases,
+    quote,
+    read_object,
+    whole_number,
+)
 
 PROTOCOL_VERSION = 1
-MIN_SAMPLE_RATE_HZ = 8_000
-MAX_SAMPLE_RATE_HZ = 192_000
-MAX_PHRASES = 20_000
-MAX_PHRASE_CHARACTERS = 200
 MAX_WEIGHT = 20
 
 MicrophoneState = Literal["ok", "lost", "recovered", "none"]
@@ -166,19 +175,14 @@ def parse_message(text: str) -> Command:
     ``bad_json``, ``bad_message`` (not an object, no ``type``), ``unknown_type``,
     ``unknown_key``, ``bad_value``, ``unsupported``.
     """
-    try:
-        message = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError("bad_json", f"the message is not JSON: {_short(str(error))}") from None
-    if not isinstance(message, dict):
-        raise ProtocolError("bad_message", "the message is not a JSON object")
+    message = read_object(text)
     message_type = message.pop("type", None)
     if not isinstance(message_type, str):
         raise ProtocolError("bad_message", 'the message has no "type" that is a string')
     if message_type not in COMMAND_TYPES:
         raise ProtocolError(
             "unknown_type",
-            f"unknown type {_short(message_type)!r}{_did_you_mean(message_type, COMMAND_TYPES)}",
+            f"unknown type {quote(message_type)}{_did_you_mean(message_type, COMMAND_TYPES)}",
         )
     if message_type == "config":
         return _parse_config(message)
@@ -201,17 +205,12 @@ def _parse_config(message: Mapping[str, object]) -> Config:
 
 
 def _integer(low: int, high: int) -> Callable[[str, object], object]:
-    def read(name: str, value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise _bad_value(name, f"a whole number in {low}..{high}", value)
-        return value
-
-    return read
+    return lambda name, value: whole_number(name, value, low, high)
 
 
 def _boolean(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise _bad_value(name, "true or false", value)
+        raise bad_value(name, "true or false", value)
     return value
 
 
@@ -219,54 +218,36 @@ def _encoding(name: str, value: object) -> Encoding:
     for known in get_args(Encoding):
         if value == known:
             return value  # type: ignore[return-value]
-    raise _bad_value(name, " or ".join(get_args(Encoding)), value)
+    raise bad_value(name, " or ".join(get_args(Encoding)), value)
 
 
 def _endpoint(name: str, value: object) -> Mapping[str, float]:
     if not isinstance(value, dict):
-        raise _bad_value(name, "an object", value)
+        raise bad_value(name, "an object", value)
     _refuse_unknown_keys(value, _ENDPOINT_KEYS, name)
     seconds: dict[str, float] = {}
     for key, number in value.items():
         is_number = isinstance(number, int | float) and not isinstance(number, bool)
         if not is_number or not 0.1 <= number <= 60.0:
-            raise _bad_value(f"{name}.{key}", "a number of seconds in 0.1..60", number)
+            raise bad_value(f"{name}.{key}", "a number of seconds in 0.1..60", number)
         seconds[key] = float(number)
     return seconds
 
 
 def _hotwords(name: str, value: object) -> Mapping[str, float | None]:
     weights: dict[str, float | None] = {}
-    for number, each in enumerate(_list(name, value)):
+    for number, each in enumerate(phrase_list(name, value)):
         place = f"{name}[{number}]"
         if not isinstance(each, dict):
-            raise _bad_value(place, 'an object {"phrase": …, "weight": …}', each)
+            raise bad_value(place, 'an object {"phrase": …, "weight": …}', each)
         _refuse_unknown_keys(each, ("phrase", "weight"), place)
         weight = each.get("weight")
         is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
         if weight is not None and not (is_number and 0 <= weight <= MAX_WEIGHT):
-            raise _bad_value(f"{place}.weight", f"a number in 0..{MAX_WEIGHT}", weight)
-        phrase = _phrase(f"{place}.phrase", each.get("phrase"))
-        weights[phrase] = None if weight is None else float(weight)
+            raise bad_value(f"{place}.weight", f"a number in 0..{MAX_WEIGHT}", weight)
+        hot = phrase(f"{place}.phrase", each.get("phrase"))
+        weights[hot] = None if weight is None else float(weight)
     return weights
-
-
-def _phrases(name: str, value: object) -> tuple[str, ...]:
-    return tuple(
-        _phrase(f"{name}[{number}]", each) for number, each in enumerate(_list(name, value))
-    )
-
-
-def _list(name: str, value: object) -> list[object]:
-    if not isinstance(value, list) or len(value) > MAX_PHRASES:
-        raise _bad_value(name, f"a list of at most {MAX_PHRASES}", value)
-    return value
-
-
-def _phrase(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value) > MAX_PHRASE_CHARACTERS:
-        raise _bad_value(name, f"a text of 1..{MAX_PHRASE_CHARACTERS} characters", value)
-    return " ".join(value.split())
 
 
 _ENDPOINT_KEYS = (
@@ -276,14 +257,14 @@ _ENDPOINT_KEYS = (
 )
 _CONFIG_FIELDS: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "sample_rate": ("sample_rate_hz", _integer(MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ)),
-    "channels": ("channels", _integer(1, 8)),
+    "channels": ("channels", _integer(1, MAX_CHANNELS)),
     "encoding": ("encoding", _encoding),
     "words": ("words", _boolean),
     "partial_interval_ms": ("partial_interval_ms", _integer(0, 10_000)),
-    "max_alternatives": ("max_alternatives", _integer(0, 10)),
+    "max_alternatives": ("max_alternatives", _integer(0, MAX_ALTERNATIVES)),
     "endpoint": ("endpoint", _endpoint),
     "hotwords": ("hotwords", _hotwords),
-    "phrases": ("phrases", _phrases),
+    "phrases": ("phrases", phrases),
 }
 
 
@@ -292,25 +273,13 @@ def _refuse_unknown_keys(given: Mapping[str, object], known: Iterable[str], wher
     for key in given:
         if key not in known:
             raise ProtocolError(
-                "unknown_key", f"unknown key {_short(key)!r} in {where}{_did_you_mean(key, known)}"
+                "unknown_key", f"unknown key {quote(key)} in {where}{_did_you_mean(key, known)}"
             )
 
 
 def _did_you_mean(given: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(given[:40], list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _bad_value(name: str, expected: str, value: object) -> ProtocolError:
-    return ProtocolError("bad_value", f"{name} must be {expected}, not {_short(repr(value))}")
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _words(words: Iterable[Word]) -> list[dict[str, object]]:
