@@ -24,10 +24,12 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Another reading of a whole utterance; ``confidence`` is in 0..1."""
+    """Another reading of a whole utterance; ``confidence`` is in 0..1. ``words`` are those of
+    ``text``, or none where nobody asked when they were said."""
 
     text: str
     confidence: float
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
