@@ -8,7 +8,8 @@ at most. What comes out is handed to the event loop that the engine was started 
 order, before the future of the job is resolved.
 
 Queues are bounded in seconds of audio: who feeds waits for room (``room_for``) or gets a
-ProtocolError with the code ``backlog``. All public methods may be called from any thread.
+ProtocolError with the code ``backlog``. Every turn is measured (``Turn``). All public methods
+may be called from any thread.
 
 This is the only place where several streams may one day share a step of the network: the
 line of waiting streams is where a batch would be taken from.
@@ -17,10 +18,11 @@ line of waiting streams is where a batch would be taken from.
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -28,7 +30,7 @@ import numpy as np
 from streamasr.config import SAMPLE_BYTES, Encoding, EndpointConfig
 from streamasr.decoder.expected import Search
 from streamasr.errors import AudioFormatError, ProtocolError, StreamFinished
-from streamasr.events import EndReason, Event
+from streamasr.events import EndReason, Event, Final
 from streamasr.frontend.resample import PcmDecoder, Resampler, Samples
 from streamasr.recognizer import Recognizer, Stream
 
@@ -52,15 +54,44 @@ class PcmFormat:
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
+class Turn:
+    """What one turn of the worker took.
+
+    ``latency_seconds`` is from when the oldest of its audio was fed, or its end was asked for,
+    to when its events were on their way to the event loop.
+    """
+
+    audio_seconds: float
+    compute_seconds: float
+    latency_seconds: float
+    finals: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Audio:
+    """Bytes or samples, and when they were fed."""
+
+    data: bytes | Samples
+    fed_at_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A place in the queue; ``done`` is resolved when the worker comes to it."""
+
+    done: Future[None]
+    fed_at_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _End(_Mark):
     """The end of an utterance, or of the whole stream where ``last``."""
 
     reason: EndReason
     last: bool
-    done: Future[None]
 
 
-_Job = bytes | Samples | _End
+_Job = _Audio | _Mark
 
 
 class EngineStream:
@@ -90,12 +121,18 @@ class EngineStream:
             self._resampler = Resampler(pcm.sample_rate_hz, rate_hz)
             self._units_per_second = pcm.sample_rate_hz * pcm.channels * SAMPLE_BYTES[pcm.encoding]
         self._jobs: deque[_Job] = deque()
+        self._fed_units = 0
         self._backlog_units = 0
         self._discarded_units = 0
         self._in_line = False
         self._finish: Future[None] | None = None
         self._broken = False
         self._waiting_for_room: deque[tuple[int, Future[None]]] = deque()
+
+    @property
+    def fed_seconds(self) -> float:
+        """Audio that was fed so far, recognised or not: the position of the stream's clock."""
+        return self._fed_units / self._units_per_second
 
     @property
     def backlog_seconds(self) -> float:
@@ -125,8 +162,9 @@ class EngineStream:
                     fatal=True,
                 )
             if len(audio) and not self._broken:
+                self._fed_units += len(audio)
                 self._backlog_units += len(audio)
-                self._queue(audio)
+                self._queue(_Audio(audio, time.perf_counter()))
 
     def room_for(self, audio: bytes | Samples) -> "Future[None]":
         """Resolved as soon as ``feed(audio)`` would not exceed the backlog. Audio longer
@@ -138,6 +176,13 @@ class EngineStream:
             else:
                 self._waiting_for_room.append((len(audio), room))
         return room
+
+    def heard(self) -> "Future[None]":
+        """Resolved when the events of everything fed so far were delivered."""
+        with self._engine.lock:
+            mark = _Mark(_pending(), time.perf_counter())
+            self._queue(mark)
+            return mark.done
 
     def finalize(self, reason: EndReason = "finalize") -> "Future[None]":
         """End the utterance after what was fed; resolved when its events were delivered."""
@@ -155,11 +200,11 @@ class EngineStream:
             return self._finish
 
     def discard_backlog(self) -> None:
-        """Throw away the queued audio, counted in ``discarded_seconds``; ends stay queued."""
+        """Throw away the queued audio, counted in ``discarded_seconds``; the rest stays."""
         with self._engine.lock:
-            ends = [job for job in self._jobs if isinstance(job, _End)]
-            dropped = sum(len(job) for job in self._jobs if not isinstance(job, _End))
-            self._jobs = deque(ends)
+            marks = [job for job in self._jobs if isinstance(job, _Mark)]
+            dropped = sum(len(job.data) for job in self._jobs if isinstance(job, _Audio))
+            self._jobs = deque(marks)
             self._backlog_units -= dropped
             self._discarded_units += dropped
             self._grant_room()
@@ -176,9 +221,9 @@ class EngineStream:
             room.set_result(None)
 
     def _queue_end(self, reason: EndReason, *, last: bool) -> "Future[None]":
-        done = _pending()
-        self._queue(_End(reason, last, done))
-        return done
+        end = _End(_pending(), time.perf_counter(), reason, last)
+        self._queue(end)
+        return end.done
 
     def _queue(self, job: _Job) -> None:
         self._jobs.append(job)
@@ -187,34 +232,35 @@ class EngineStream:
             self._engine.line.append(self)
             self._engine.lock.notify_all()
 
-    def _take(self) -> bytes | Samples | _End | None:
-        """The next end, or up to one turn of audio; None where nothing is queued."""
+    def _take(self) -> _Job | None:
+        """The next mark or end, or up to one turn of audio; None where nothing is queued."""
         if not self._jobs:
             return None
         first = self._jobs.popleft()
-        if isinstance(first, _End):
+        if isinstance(first, _Mark):
             return first
         turn_units = max(1, int(TURN_SECONDS * self._units_per_second))
-        parts = [first]
-        taken_units = len(first)
-        while taken_units < turn_units and self._jobs and not isinstance(self._jobs[0], _End):
-            more = self._jobs.popleft()
-            assert not isinstance(more, _End)
-            parts.append(more)
-            taken_units += len(more)
+        taken = [first]
+        taken_units = len(first.data)
+        while taken_units < turn_units and self._jobs and isinstance(self._jobs[0], _Audio):
+            taken.append(self._jobs.popleft())  # type: ignore[arg-type]
+            taken_units += len(taken[-1].data)
         excess_units = taken_units - turn_units
         if excess_units > 0:
-            last = parts.pop()
-            keep_units = len(last) - excess_units
-            self._jobs.appendleft(last[keep_units:])
-            parts.append(last[:keep_units])
+            last = taken.pop()
+            keep_units = len(last.data) - excess_units
+            self._jobs.appendleft(replace(last, data=last.data[keep_units:]))
+            taken.append(replace(last, data=last.data[:keep_units]))
+        return _Audio(self._joined([audio.data for audio in taken]), first.fed_at_seconds)
+
+    def _joined(self, parts: list[bytes | Samples]) -> bytes | Samples:
         if len(parts) == 1:
             return parts[0]
         if self._decoder is not None:
             return b"".join(part for part in parts if isinstance(part, bytes))
         return np.concatenate([part for part in parts if not isinstance(part, bytes)])
 
-    def _step(self, job: bytes | Samples | _End) -> list[Event]:
+    def _step(self, job: _Job) -> list[Event]:
         """Compute; on the worker, without the lock."""
         if isinstance(job, _End):
             if not job.last:
@@ -222,11 +268,14 @@ class EngineStream:
             tail = self._resampler.flush() if self._resampler is not None else ()
             events = self._stream.feed(tail) if len(tail) else []  # type: ignore[arg-type]
             return [*events, *self._stream.finish(job.reason)]
-        if isinstance(job, bytes):
+        if isinstance(job, _Mark):
+            return []
+        samples = job.data
+        if isinstance(samples, bytes):
             assert self._decoder is not None
             assert self._resampler is not None
-            job = self._resampler.process(self._decoder.decode(job))
-        return self._stream.feed(job) if len(job) else []
+            samples = self._resampler.process(self._decoder.decode(samples))
+        return self._stream.feed(samples) if len(samples) else []
 
 
 def _pending() -> "Future[None]":
@@ -240,9 +289,17 @@ def _pending() -> "Future[None]":
 class Engine:
     """The worker and the line of streams that wait for it."""
 
-    def __init__(self, recognizer: Recognizer, *, max_backlog_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        *,
+        max_backlog_seconds: float = 30.0,
+        observe: Callable[[Turn], None] = lambda _: None,
+    ) -> None:
+        """``observe`` is called on the worker, after every turn that computed something."""
         self.recognizer = recognizer
         self.max_backlog_seconds = max_backlog_seconds
+        self._observe = observe
         self.lock = threading.Condition()
         self.line: deque[EngineStream] = deque()
         self._closing = False
@@ -291,16 +348,17 @@ class Engine:
             if job is not None:
                 self._turn(stream, job)
             with self.lock:
-                if job is not None and not isinstance(job, _End):
-                    stream._backlog_units -= len(job)
+                if isinstance(job, _Audio):
+                    stream._backlog_units -= len(job.data)
                     stream._grant_room()
                 stream._in_line = bool(stream._jobs)
                 if stream._in_line:
                     self.line.append(stream)
 
-    def _turn(self, stream: EngineStream, job: bytes | Samples | _End) -> None:
+    def _turn(self, stream: EngineStream, job: _Job) -> None:
         events: list[Event] = []
         failure: Exception | None = None
+        started = time.perf_counter()
         if not stream._broken:
             try:
                 events = stream._step(job)
@@ -314,7 +372,13 @@ class Engine:
             self._call(stream._deliver, events)
         if failure is not None:
             self._call(stream._fail, failure)
-        if isinstance(job, _End):
+        ended = time.perf_counter()
+        if isinstance(job, _Audio | _End):
+            audio_seconds = stream.seconds_of(job.data) if isinstance(job, _Audio) else 0.0
+            finals = sum(isinstance(event, Final) for event in events)
+            latency_seconds = ended - job.fed_at_seconds
+            self._observe(Turn(audio_seconds, ended - started, latency_seconds, finals))
+        if isinstance(job, _Mark):
             job.done.set_result(None)
 
     def _call(self, function: Callable[[T], None], value: T) -> None:
