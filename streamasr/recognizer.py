@@ -404,7 +404,7 @@ class Stream:
                 words[-1].end_seconds,
                 words,
                 float(np.mean([word.confidence for word in words])),
-                _alternatives(hypotheses) if self._most else (),
+                self._alternatives(state, hypotheses) if self._most else (),
                 end_reason,
                 rule,
             )
@@ -454,14 +454,17 @@ class Stream:
             limit = start
         return tuple(reversed(placed))
 
-
-def _alternatives(hypotheses: list[Hypothesis]) -> tuple[Alternative, ...]:
-    """Confidences are the scores' posterior among the alternatives themselves."""
-    scores = np.array([hypothesis.score for hypothesis in hypotheses])
-    return tuple(
-        Alternative(hypothesis.text, round(float(share), 4))
-        for hypothesis, share in zip(hypotheses, shares_of(scores), strict=True)
-    )
+    def _alternatives(
+        self, state: StreamState, hypotheses: list[Hypothesis]
+    ) -> tuple[Alternative, ...]:
+        """Confidences are the scores' posterior among the alternatives themselves."""
+        scores = np.array([hypothesis.score for hypothesis in hypotheses])
+        return tuple(
+            Alternative(
+                hypothesis.text, round(float(share), 4), self._words(state, hypothesis.words)
+            )
+            for hypothesis, share in zip(hypotheses, shares_of(scores), strict=True)
+        )
 
 
 def _sentence(unspoken: Sequence[str]) -> str:
