@@ -32,6 +32,12 @@ SOUND_FLAGS: Flags = (
     ("--fallback", "capture.fallback", Path, "FILE", "play this where there is no microphone"),
     ("--host", "serve.host", str, "HOST", "address to listen on (default: this machine only)"),
     ("--port", "serve.port", int, "PORT", "port to listen on; 0 picks a free one"),
+    ("--vosk-port", "serve.vosk_port", int, "PORT", "speak Vosk's protocol there (usually 2700)"),
+    ("--wyoming-port", "serve.wyoming_port", int, "PORT", "Wyoming there (usually 10300)"),
+    ("--wyoming-host", "serve.wyoming_host", str, "HOST", "address of the Wyoming port"),
+    ("--token-file", "serve.token_file", Path, "FILE", "secret that clients need; made if missing"),
+    ("--tls-certificate", "serve.tls_certificate", Path, "FILE", "serve wss:// with this (PEM)"),
+    ("--tls-key", "serve.tls_key", Path, "FILE", "its private key (PEM)"),
 )
 MODEL_FLAGS: Flags = (
     ("--checkpoint", "model.checkpoint", Path, "FILE", "acoustic checkpoint"),

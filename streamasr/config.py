@@ -105,16 +105,30 @@ class CaptureConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """The websocket server and its limits."""
+    """The servers, who may come in, and the limits.
+
+    ``token_file`` and the TLS files hold for the websocket ports. Wyoming has no place for a
+    token: beyond this machine ``wyoming_allow`` names the addresses and networks it serves.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8765
+    vosk_port: int | None = None
+    wyoming_host: str = "127.0.0.1"
+    wyoming_port: int | None = None
+    wyoming_allow: tuple[str, ...] = ()
+    token_file: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    allowed_origins: tuple[str, ...] = ()
     max_connections: int = 64
+    max_half_open: int = 64
     max_message_bytes: int = 1 << 20
     max_backlog_seconds: float = 30.0
     viewer_queue_finals: int = 256
     status_interval_seconds: float = 10.0
-    allowed_origins: tuple[str, ...] = ()
+    idle_seconds: float = 300.0
+    resume_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +158,16 @@ LIMITS: dict[str, tuple[float, float]] = {
     "capture.block_ms": (10, 250),
     "capture.ring_seconds": (0.5, 600),
     "serve.port": (0, 65_535),
+    "serve.vosk_port": (0, 65_535),
+    "serve.wyoming_port": (0, 65_535),
     "serve.max_connections": (1, 100_000),
+    "serve.max_half_open": (1, 10_000),
     "serve.max_message_bytes": (1_024, 1 << 26),
     "serve.max_backlog_seconds": (0.1, 3_600),
     "serve.viewer_queue_finals": (8, 1_000_000),
     "serve.status_interval_seconds": (0.05, 3_600),
+    "serve.idle_seconds": (0.1, 86_400),
+    "serve.resume_seconds": (0, 3_600),
 }
 
 

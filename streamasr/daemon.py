@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from streamasr.captions.terminal import TerminalCaptions
@@ -25,8 +26,10 @@ from streamasr.errors import CaptureError
 from streamasr.events import Event
 from streamasr.frontend.resample import Samples
 from streamasr.recognizer import Recognizer
-from streamasr.serve.server import Server, bind
-from streamasr.serve.session import MicrophoneStatus
+from streamasr.serve.doors import Doors, open_doors
+from streamasr.serve.peer import MicrophoneStatus
+from streamasr.serve.server import Server
+from streamasr.serve.status import Metrics
 
 STDIN = 0
 # The parts of the two seconds that a stop may take.
@@ -39,8 +42,8 @@ Source = Microphone | AudioFile | PcmInput | None
 
 def run(config: Config, *, captions: bool = False) -> None:
     """Run until stopped or until the input ends. Raises StreamasrError."""
-    listening = bind(config.serve.host, config.serve.port)
-    with listening:
+    doors = open_doors(config.serve)
+    with closing(doors):
         # Nothing was heard yet: a stop while the model loads has nothing to flush.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
@@ -48,7 +51,7 @@ def run(config: Config, *, captions: bool = False) -> None:
         if recognizer.unspoken:
             print(f"streamasr: {recognizer.unspoken}", file=sys.stderr)
         source = open_source(config, recognizer.sample_rate_hz)
-        asyncio.run(Daemon(config, recognizer, source, captions=captions).run(listening))
+        asyncio.run(Daemon(config, recognizer, source, captions=captions).run(doors))
 
 
 def open_source(config: Config, sample_rate_hz: int) -> Source:
@@ -82,8 +85,13 @@ class Daemon:
         self._config = config
         self._source = source
         self._sample_rate_hz = recognizer.sample_rate_hz
-        self._engine = Engine(recognizer, max_backlog_seconds=config.serve.max_backlog_seconds)
-        self._server = Server(self._engine, config.serve, config.endpoint, self._status)
+        metrics = Metrics(recognizer.model_name)
+        self._engine = Engine(
+            recognizer,
+            max_backlog_seconds=config.serve.max_backlog_seconds,
+            observe=metrics.observe,
+        )
+        self._server = Server(self._engine, config.serve, config.endpoint, metrics, self._status)
         self._captions = TerminalCaptions() if captions else None
         self._state: State | None = None if source is None else "ok"
         self._stream: EngineStream | None = None
@@ -91,15 +99,15 @@ class Daemon:
         self._stopped = asyncio.Event()
         self._failure: Exception | None = None
 
-    async def run(self, listening: socket.socket) -> None:
+    async def run(self, doors: Doors) -> None:
         """Serve until a signal or the end of the input. Raises what ended the input."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
         self._engine.start()
         try:
-            await self._server.start(listening)
-            self._announce(listening)
+            await self._server.start(doors)
+            self._announce(doors)
             self._listen()
             await self._stopped.wait()
             await self._drain()
@@ -110,11 +118,15 @@ class Daemon:
         if self._failure is not None:
             raise self._failure
 
-    def _announce(self, listening: socket.socket) -> None:
-        host, port = listening.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        print(f"listening on ws://{shown}:{port}/v1", flush=True)
-        print(f"captions page: http://{shown}:{port}/", flush=True)
+    def _announce(self, doors: Doors) -> None:
+        secure = "" if doors.tls is None else "s"
+        main = _shown(doors.main)
+        print(f"listening on ws{secure}://{main}/v1", flush=True)
+        print(f"captions page: http{secure}://{main}/", flush=True)
+        if doors.vosk is not None:
+            print(f"vosk: ws{secure}://{_shown(doors.vosk)}/", flush=True)
+        if doors.wyoming is not None:
+            print(f"wyoming: tcp://{_shown(doors.wyoming)}", flush=True)
 
     def _listen(self) -> None:
         """Carry the input into a stream whose events every viewer gets."""
@@ -163,8 +175,9 @@ class Daemon:
     def _status(self) -> MicrophoneStatus:
         if self._stream is None or self._listener is None or self._state is None:
             return MicrophoneStatus()
-        lag_ms = round(self._stream.backlog_seconds * 1000)
-        return MicrophoneStatus(self._state, lag_ms, self._listener.dropped_ms)
+        stream = self._stream
+        lag_ms = round(stream.backlog_seconds * 1000)
+        return MicrophoneStatus(self._state, lag_ms, self._listener.dropped_ms, stream.fed_seconds)
 
     async def _drain(self) -> None:
         """The input's last final first, so that viewers get it; then everybody's own."""
@@ -176,6 +189,11 @@ class Daemon:
                 self._stream.discard_backlog()
                 await asyncio.wait((last,), timeout=LAST_FINAL_SECONDS)
         await self._server.drain(DRAIN_SECONDS)
+
+
+def _shown(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

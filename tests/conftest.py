@@ -17,6 +17,12 @@ RECORDINGS = Path(__file__).parent / "recordings"
 FIRST_SENTENCE_SECONDS = 6.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For tests/test_conformance.py, which can be pointed at any server."""
+    parser.addoption("--url", help="server to test, as ws://127.0.0.1:8765/v1")
+    parser.addoption("--token", help="its token, where it needs one")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c_is_heard() -> None:
     """A shell without job control makes what it starts in the background ignore SIGINT, and so

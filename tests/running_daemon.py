@@ -22,6 +22,15 @@ class Program:
         self.process = process
         self.url = url
 
+    async def line(self, start: str) -> str:
+        """The rest of the next line that it prints with this start."""
+        assert self.process.stdout is not None
+        while True:
+            line = (await self.process.stdout.readline()).decode()
+            assert line, f"it ended before it printed {start!r}"
+            if line.startswith(start):
+                return line.removeprefix(start).strip()
+
     async def read_rest(self) -> str:
         """Everything else that it prints, once it has ended."""
         assert self.process.stdout is not None
@@ -57,7 +66,7 @@ async def program(
     try:
         async with asyncio.timeout(START_SECONDS):
             line = (await process.stdout.readline()).decode()
-        assert line.startswith("listening on ws://127.0.0.1:"), line
+        assert line.startswith(("listening on ws://127.0.0.1:", "listening on wss://127")), line
         assert line.endswith("/v1\n")
         async with asyncio.timeout(LIMIT_SECONDS):
             yield Program(process, line.split()[-1])

@@ -7,7 +7,16 @@ import pytest
 from streamasr.config import EndpointConfig
 from streamasr.errors import ProtocolError
 from streamasr.events import Alternative, Final, Partial, SpeechStarted, Word
-from streamasr.wire.native import Close, Config, Encoder, Finalize, KeepAlive, parse_message
+from streamasr.wire.native import (
+    Authenticate,
+    Close,
+    Config,
+    Encoder,
+    Finalize,
+    KeepAlive,
+    Resume,
+    parse_message,
+)
 
 WORDS = (Word("play", 0.12345, 0.5, 0.98765), Word("kind", 0.5, 0.9999, 1.0))
 
@@ -15,14 +24,17 @@ WORDS = (Word("play", 0.12345, 0.5, 0.98765), Word("kind", 0.5, 0.9999, 1.0))
 def test_every_message_carries_type_session_and_a_growing_seq() -> None:
     encoder = Encoder("s1")
     messages = [
-        encoder.encode_hello(model="gru", languages=("en",), sample_rate_hz=16_000),
+        encoder.encode_hello(
+            model="gru", languages=("en",), sample_rate_hz=16_000, resume_token="t"
+        ),
         encoder.encode_event(SpeechStarted(0, 0.08)),
-        encoder.encode_status("ok", lag_ms=3, dropped_ms=0),
+        encoder.encode_status("ok", lag_ms=3, dropped_ms=0, audio_seconds=1.0, received=2),
         encoder.encode_error(ProtocolError("bad_json", "not JSON")),
         encoder.encode_finalized(),
     ]
     parsed = [json.loads(message) for message in messages]
     assert [message["seq"] for message in parsed] == [1, 2, 3, 4, 5]
+    assert encoder.seq == 5
     assert {message["session"] for message in parsed} == {"s1"}
     assert [message["type"] for message in parsed] == [
         "hello",
@@ -35,7 +47,11 @@ def test_every_message_carries_type_session_and_a_growing_seq() -> None:
 
 def test_hello() -> None:
     encoder = Encoder("abc")
-    hello = json.loads(encoder.encode_hello(model="m", languages=["en"], sample_rate_hz=16_000))
+    hello = json.loads(
+        encoder.encode_hello(
+            model="m", languages=["en"], sample_rate_hz=16_000, resume_token="secret"
+        )
+    )
     assert hello == {
         "type": "hello",
         "session": "abc",
@@ -44,8 +60,27 @@ def test_hello() -> None:
         "model": "m",
         "languages": ["en"],
         "sample_rate": 16_000,
-        "resume_token": None,
+        "resume_token": "secret",
     }
+
+
+def test_status_and_resumed() -> None:
+    encoder = Encoder("s")
+    status = encoder.encode_status(
+        "lost", lag_ms=3, dropped_ms=4, audio_seconds=1.23456, received=7
+    )
+    assert json.loads(status) == {
+        "type": "status",
+        "session": "s",
+        "seq": 1,
+        "microphone": "lost",
+        "lag_ms": 3,
+        "dropped_ms": 4,
+        "audio_seconds": 1.235,
+        "received": 7,
+    }
+    resumed = json.loads(encoder.encode_resumed(received=8))
+    assert (resumed["type"], resumed["seq"], resumed["received"]) == ("resumed", 2, 8)
 
 
 def test_partial_rounds_times_to_milliseconds() -> None:
@@ -95,6 +130,8 @@ def test_error_says_whether_it_is_fatal() -> None:
         ('{"type": "keepalive"}', KeepAlive()),
         (' {"type":"close"} ', Close()),
         ('{"type": "config"}', Config()),
+        ('{"type": "authenticate", "token": "a b"}', Authenticate("a b")),
+        ('{"type": "resume", "resume_token": "t", "after_seq": 0}', Resume("t", 0)),
     ],
 )
 def test_commands(text: str, command: object) -> None:
@@ -130,7 +167,6 @@ def test_config_reads_every_key() -> None:
     assert config.endpoint_over(EndpointConfig(silence_without_words_seconds=9.0)) == (
         EndpointConfig(9.0, 0.5, 10.0)
     )
-    assert config.bytes_per_second == 48_000 * 2 * 4
 
 
 @pytest.mark.parametrize(
@@ -173,7 +209,10 @@ def test_config_reads_every_key() -> None:
         ('{"type": "config", "hotwords": [{"phrase": "a", "boost": 1}]}', "unknown_key", "boost"),
         ('{"type": "config", "phrases": "yes"}', "bad_value", "a list of at most 20000"),
         ('{"type": "config", "phrases": ["yes", 3]}', "bad_value", "config.phrases[1]"),
-        ('{"type": "resume", "resume_token": "x", "after_seq": 2}', "unsupported", "resume"),
+        ('{"type": "resume", "resume_token": "x", "after_seq": -1}', "bad_value", "after_seq"),
+        ('{"type": "resume", "resume_token": 7, "after_seq": 1}', "bad_value", "resume_token"),
+        ('{"type": "resume", "after_seq": 1}', "bad_value", "resume_token"),
+        ('{"type": "authenticate"}', "bad_value", "authenticate.token"),
     ],
 )
 def test_refusals_are_coded_and_name_what_is_wrong(text: str, code: str, says: str) -> None:
@@ -183,3 +222,14 @@ def test_refusals_are_coded_and_name_what_is_wrong(text: str, code: str, says: s
     assert says in str(refusal.value)
     assert not refusal.value.fatal
     assert len(str(refusal.value)) < 200
+
+
+def test_a_secret_is_never_quoted() -> None:
+    for text in (
+        '{"type": "authenticate", "token": ["hunter2"]}',
+        '{"type": "resume", "resume_token": ["hunter2"], "after_seq": 1}',
+    ):
+        with pytest.raises(ProtocolError) as refusal:
+            parse_message(text)
+        assert "hunter2" not in str(refusal.value)
+    assert "hunter2" not in repr(parse_message('{"type": "authenticate", "token": "hunter2"}'))

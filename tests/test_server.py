@@ -17,8 +17,10 @@ from streamasr.config import EndpointConfig, ServeConfig
 from streamasr.engine import Engine
 from streamasr.errors import AddressError
 from streamasr.events import Final
-from streamasr.serve.server import Server, bind
-from streamasr.serve.session import MicrophoneStatus
+from streamasr.serve.doors import bind, open_doors
+from streamasr.serve.peer import MicrophoneStatus
+from streamasr.serve.server import Server
+from streamasr.serve.status import Metrics
 
 LIMIT_SECONDS = 30
 
@@ -37,14 +39,17 @@ class Running:
 @asynccontextmanager
 async def running(recognizer, config: ServeConfig | None = None) -> AsyncIterator[Running]:
     config = config or ServeConfig(port=0)
-    listener = bind(config.host, config.port)
-    engine = Engine(recognizer, max_backlog_seconds=config.max_backlog_seconds)
+    doors = open_doors(config)
+    metrics = Metrics(recognizer.model_name)
+    backlog_seconds = config.max_backlog_seconds
+    engine = Engine(recognizer, max_backlog_seconds=backlog_seconds, observe=metrics.observe)
     engine.start()
-    server = Server(engine, config, EndpointConfig(), lambda: MicrophoneStatus("ok", 0, 0))
-    await server.start(listener)
+    status = MicrophoneStatus("ok", 0, 0)
+    server = Server(engine, config, EndpointConfig(), metrics, lambda: status)
+    await server.start(doors)
     try:
         async with asyncio.timeout(LIMIT_SECONDS):
-            yield Running(server, engine, listener.getsockname()[1])
+            yield Running(server, engine, doors.main.getsockname()[1])
     finally:
         await server.drain(1.0)
         engine.close()

@@ -1,16 +1,17 @@
-"""The websocket server: speakers in, viewers out, and a page of captions.
+"""The servers: speakers in, viewers out, a page of captions, health and metrics.
 
-``/v1`` speaks the native protocol, ``/`` is the captions page, ``/healthz`` says that the
-daemon lives. The server holds no audio and computes nothing: sessions put bytes into the
-engine, and the engine's events come back into sessions.
+``/v1`` speaks the native protocol and ``/vosk`` Vosk's; so does every path of Vosk's own
+port. ``/`` is the captions page, ``/healthz`` says that the daemon lives, ``/metrics`` how. A
+third port speaks Wyoming. The server holds no audio and computes nothing: peers put bytes
+into the engine, and the engine's events come back to them.
 """
 
 import asyncio
-import ipaddress
 import json
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -21,51 +22,29 @@ from websockets.http11 import Request, Response
 
 from streamasr.config import EndpointConfig, ServeConfig
 from streamasr.engine import Engine
-from streamasr.errors import AddressError, ConfigError, ProtocolError
+from streamasr.errors import ProtocolError
 from streamasr.events import Event
-from streamasr.serve.access import refuse_reason
-from streamasr.serve.session import MicrophoneStatus, Session
+from streamasr.serve.access import RequestHeaders, is_allowed
+from streamasr.serve.authenticate import has_native_token, vosk_config_with_token
+from streamasr.serve.doors import Doors, address_taken
+from streamasr.serve.half_open import HalfOpen
+from streamasr.serve.native import NativePeer
+from streamasr.serve.peer import Ending, MicrophoneStatus, Peer, ending_for, log_defect
+from streamasr.serve.session import Session
+from streamasr.serve.sessions import Sessions
+from streamasr.serve.status import METRICS_TYPE, Metrics
+from streamasr.serve.vosk import VoskPeer
+from streamasr.serve.wyoming import READ_BYTES, WyomingPeer
 
 CAPTIONS_PAGE = Path(__file__).with_name("captions.html")
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; " + (
     "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'"
 )
 CLOSE_TIMEOUT_SECONDS = 1.0
+HANDSHAKE_SECONDS = 5.0
 
-
-def bind(host: str, port: int) -> socket.socket:
-    """Take the address without listening yet, so that a daemon that cannot have it says so
-    before it loads a model.
-
-    Raises AddressError, and ConfigError for an address that other machines can reach:
-    whoever connects hears the microphone, and nothing asks yet who that is.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except OSError as error:
-        raise AddressError(f"no address {host!r}: {error.strerror}; use 127.0.0.1") from None
-    if not ipaddress.ip_address(address[0]).is_loopback:
-        raise ConfigError(
-            f"serve.host {host} is not this machine alone, and clients are not authenticated"
-            " yet: use 127.0.0.1, and an ssh tunnel from elsewhere"
-        )
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise _address_taken(host, port, error) from None
-    return listener
-
-
-def _address_taken(host: str, port: int, error: OSError) -> AddressError:
-    return AddressError(
-        f"cannot listen on {host} port {port}: {error.strerror}; "
-        "choose another with --port, or --port 0 for any free one"
-    )
+ServeWebsocket = Callable[[ServerConnection], Awaitable[None]]
+Answer = Callable[[ServerConnection, Request], Response | None]
 
 
 class Server:
@@ -76,47 +55,81 @@ class Server:
         engine: Engine,
         config: ServeConfig,
         endpoint: EndpointConfig,
+        metrics: Metrics,
         microphone: Callable[[], MicrophoneStatus] = MicrophoneStatus,
     ) -> None:
         self._engine = engine
         self._config = config
         self._endpoint = endpoint
+        self._metrics = metrics
         self._microphone = microphone
-        self._sessions: set[Session] = set()
-        self._server: WebsocketServer | None = None
+        self._peers: dict[Peer, str] = {}
+        self._sessions = Sessions(
+            lambda: Session(engine, config, endpoint, microphone),
+            resume_seconds=config.resume_seconds,
+            max_parked=config.max_connections,
+        )
+        self._half_open = HalfOpen(config.max_half_open)
+        self._websocket_servers: list[WebsocketServer] = []
+        self._wyoming_server: asyncio.Server | None = None
+        self._wyoming_tasks: set[asyncio.Task[None]] = set()
         self._heartbeat: asyncio.Task[None] | None = None
         self._page = CAPTIONS_PAGE.read_text(encoding="utf-8")
+        metrics.watch_microphone(microphone)
+        metrics.watch_connections(self._count, self._sessions.replaced_partials)
 
-    async def start(self, listener: socket.socket) -> None:
-        """Accept connections on what ``bind`` returned. Raises AddressError."""
+    async def start(self, doors: Doors) -> None:
+        """Accept connections. Raises AddressError."""
+        self._doors = doors
+        config = self._config
         try:
-            self._server = await serve(
-                self._serve,
-                sock=listener,
-                compression=None,
-                process_request=self._answer_request,
-                # Twice the limit still gets a coded error and its last final; what is
-                # larger is cut off with close code 1009 before it fills the memory.
-                max_size=2 * self._config.max_message_bytes,
-                max_queue=4,
-                close_timeout=CLOSE_TIMEOUT_SECONDS,
-                logger=_quiet_logger(),
-            )
+            flag, port = "--port", config.port
+            await self._listen(doors.main, self._serve_path, self._answer)
+            if doors.vosk is not None:
+                flag, port = "--vosk-port", config.vosk_port or 0
+                await self._listen(doors.vosk, self._serve_vosk, self._answer_vosk)
+            if doors.wyoming is not None:
+                flag, port = "--wyoming-port", config.wyoming_port or 0
+                self._wyoming_server = await asyncio.start_server(
+                    self._accept_wyoming, sock=doors.wyoming
+                )
         except OSError as error:  # two daemons may both have bound; only one can listen
-            listener.close()
-            raise _address_taken(self._config.host, self._config.port, error) from None
+            doors.close()
+            raise address_taken(config.host, port, flag, error) from None
         self._heartbeat = asyncio.create_task(self._beat())
+
+    async def _listen(
+        self, listener: socket.socket, handler: ServeWebsocket, answer: Answer
+    ) -> None:
+        tls = {} if self._doors.tls is None else {"ssl_handshake_timeout": HANDSHAKE_SECONDS}
+        server = await serve(
+            handler,
+            sock=listener,
+            ssl=self._doors.tls,
+            compression=None,
+            process_request=answer,
+            create_connection=self._half_open.websocket,  # type: ignore[arg-type]
+            open_timeout=HANDSHAKE_SECONDS,
+            # Twice the limit still gets a coded error and its last final; what is
+            # larger is cut off with close code 1009 before it fills the memory.
+            max_size=2 * self._config.max_message_bytes,
+            max_queue=4,
+            close_timeout=CLOSE_TIMEOUT_SECONDS,
+            logger=_quiet_logger(),
+            **tls,  # type: ignore[arg-type]
+        )
+        self._websocket_servers.append(server)
 
     def publish(self, events: list[Event]) -> None:
         """Show events of the daemon's microphone to every viewer."""
         for session in self._sessions:
-            if session.is_viewer:
+            if session.role == "viewer" and not session.ending.done():
                 session.show(events)
 
-    def publish_status(self) -> None:
+    def publish_status(self, *, changed: bool = True) -> None:
         """Tell everybody how the microphone is."""
-        for session in self._sessions:
-            session.show_status()
+        for session in self._sessions.held:
+            session.show_status(changed=changed)
 
     async def drain(self, patience_seconds: float) -> None:
         """Accept nobody new, send every pending final, close everything.
@@ -125,80 +138,179 @@ class Server:
         the final of what was recognised still goes out; peers that do not read that within
         ``patience_seconds`` more are dropped.
         """
-        assert self._server is not None
         if self._heartbeat is not None:
             self._heartbeat.cancel()
-        self._server.close(close_connections=False)
-        for session in self._sessions:
-            session.end(CloseCode.GOING_AWAY)
-        closed = asyncio.create_task(self._server.wait_closed())
+        for server in self._websocket_servers:
+            server.close(close_connections=False)
+        if self._wyoming_server is not None:
+            self._wyoming_server.close()
+        self._half_open.drop_all()
+        self._sessions.give_up_parked()
+        for peer in self._peers:
+            peer.end(Ending(CloseCode.GOING_AWAY))
+        closed = asyncio.create_task(self._wait_closed())
         await asyncio.wait((closed,), timeout=patience_seconds)
-        for session in self._sessions:
-            session.discard_backlog()
+        for peer in self._peers:
+            peer.discard_backlog()
         await asyncio.wait((closed,), timeout=patience_seconds)
-        for session in self._sessions:
-            session.abort()
+        for peer in self._peers:
+            peer.abort()
         await closed
 
-    async def _serve(self, connection: ServerConnection) -> None:
-        refusal = None
-        if len(self._sessions) >= self._config.max_connections:
-            refusal = ProtocolError(
-                "too_many_connections",
-                f"{self._config.max_connections} are connected already; try again later",
-                fatal=True,
-            )
-        session = Session(connection, self._engine, self._config, self._endpoint, self._microphone)
-        if refusal is None:
-            self._sessions.add(session)
+    async def _wait_closed(self) -> None:
+        for server in self._websocket_servers:
+            await server.wait_closed()
+        if self._wyoming_tasks:
+            await asyncio.wait(self._wyoming_tasks)
+
+    async def _serve_path(self, connection: ServerConnection) -> None:
+        if _headers(connection.request).path == "/vosk":
+            await self._serve_vosk(connection)
+        else:
+            await self._serve_native(connection)
+
+    async def _serve_native(self, connection: ServerConnection) -> None:
+        if self._needs_token(connection) and not await has_native_token(
+            connection, self._doors.access
+        ):
+            self._metrics.errors.labels("unauthorized").inc()
+            return
+        self._half_open.remove(connection.transport)
+        await self._run(NativePeer(connection, self._sessions, self._config), "native")
+
+    async def _serve_vosk(self, connection: ServerConnection) -> None:
+        first = None
+        if self._needs_token(connection):
+            first = await vosk_config_with_token(connection, self._doors.access)
+            if first is None:
+                self._metrics.errors.labels("unauthorized").inc()
+                return
+        self._half_open.remove(connection.transport)
+        peer = VoskPeer(connection, self._engine, self._config, self._endpoint, first)
+        await self._run(peer, "vosk")
+
+    def _accept_wyoming(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address = writer.get_extra_info("peername")[0]
+        if not is_allowed(address, self._doors.wyoming_networks):
+            writer.transport.abort()
+            return
+        task = asyncio.create_task(self._serve_wyoming(reader, writer))
+        self._wyoming_tasks.add(task)
+        task.add_done_callback(self._wyoming_tasks.discard)
+
+    async def _serve_wyoming(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._half_open.add(writer.transport)
         try:
-            await session.run(refusal)
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                first = await reader.read(READ_BYTES)
+            self._half_open.remove(writer.transport)
+            peer = WyomingPeer(first, reader, writer, self._engine, self._config, self._endpoint)
+            await self._run(peer, "wyoming")
+        except (TimeoutError, ConnectionError):
+            pass
         finally:
-            self._sessions.discard(session)
+            self._half_open.remove(writer.transport)
+            writer.close()
+
+    async def _run(self, peer: Peer, protocol: str) -> None:
+        """Serve one peer to its end, or tell it that there are too many."""
+        limit = self._config.max_connections
+        if len(self._peers) >= limit:
+            message = f"{limit} are connected already; try again later"
+            error = ProtocolError("too_many_connections", message, fatal=True)
+            peer.end(ending_for(error))
+        else:
+            self._peers[peer] = protocol
+        try:
+            ending = await peer.run()
+            if ending is not None and ending.error is not None:
+                self._metrics.errors.labels(ending.error.code).inc()
+        except Exception as error:
+            log_defect(error)
+        finally:
+            self._peers.pop(peer, None)
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self._config.status_interval_seconds)
-            self.publish_status()
+            self.publish_status(changed=False)
 
-    def _answer_request(self, connection: ServerConnection, request: Request) -> Response | None:
+    def _needs_token(self, connection: ServerConnection) -> bool:
+        authorization = _headers(connection.request).authorization
+        return not self._doors.access.is_authorized(authorization)
+
+    def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer plain HTTP, or None to go on to the websocket handshake."""
-        reason = refuse_reason(
-            _joined(request, "Origin"),
-            _joined(request, "Host"),
-            own_host=self._config.host,
-            allowed_origins=self._config.allowed_origins,
-        )
-        if reason is not None:
-            return connection.respond(HTTPStatus.FORBIDDEN, f"{reason}\n")
-        path = request.path.partition("?")[0]
-        if path == "/v1":
-            return None
-        if path == "/":
+        headers = _headers(request)
+        refused = self._refuse(connection, headers)
+        if refused is not None or headers.path in ("/v1", "/vosk"):
+            return refused
+        if headers.path == "/":
             response = _respond(connection, self._page, "text/html; charset=utf-8")
             response.headers["Content-Security-Policy"] = PAGE_POLICY
             return response
-        if path == "/healthz":
+        if headers.path == "/healthz":
             return _respond(connection, self._health(), "application/json")
-        return connection.respond(HTTPStatus.NOT_FOUND, "nothing here; try /v1, / or /healthz\n")
+        if headers.path == "/metrics":
+            return _respond(connection, self._metrics.text(), METRICS_TYPE)
+        return connection.respond(
+            HTTPStatus.NOT_FOUND, "nothing here; try /v1, /vosk, /, /healthz or /metrics\n"
+        )
+
+    def _answer_vosk(self, connection: ServerConnection, request: Request) -> Response | None:
+        """On Vosk's own port every path is a websocket."""
+        return self._refuse(connection, _headers(request, path="/vosk"))
+
+    def _refuse(self, connection: ServerConnection, headers: RequestHeaders) -> Response | None:
+        refusal = self._doors.access.refusal(headers)
+        if refusal is None:
+            return None
+        response = connection.respond(refusal.status, f"{refusal.reason}\n")
+        if refusal.status == HTTPStatus.UNAUTHORIZED:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    def _count(self, protocol: str, role: str) -> int:
+        return sum(spoken == protocol and peer.role == role for peer, spoken in self._peers.items())
 
     def _health(self) -> str:
-        viewers = sum(session.is_viewer for session in self._sessions)
+        viewers = sum(peer.role == "viewer" for peer in self._peers)
         return json.dumps(
             {
                 "status": "ok",
                 "model": self._engine.recognizer.model_name,
                 "microphone": self._microphone().state,
                 "viewers": viewers,
-                "speakers": len(self._sessions) - viewers,
+                "speakers": len(self._peers) - viewers,
             }
         )
 
 
+def _headers(request: Request | None, path: str | None = None) -> RequestHeaders:
+    """What decides about a request; ``path`` stands in for its own."""
+    assert request is not None
+    read = partial(_joined, request)
+    path = path or request.path.partition("?")[0]
+    return RequestHeaders(
+        path,
+        is_websocket=path in ("/v1", "/vosk"),
+        origin=read("Origin"),
+        host=read("Host"),
+        authorization=read("Authorization"),
+        user_agent=read("User-Agent"),
+        fetch_site=read("Sec-Fetch-Site"),
+        fetch_dest=read("Sec-Fetch-Dest"),
+    )
+
+
 def _quiet_logger() -> logging.Logger:
     """For the websockets library, without its traceback for every peer that connects and
-    does not speak HTTP; failures of our own code still come through."""
+    does not speak HTTP, and never with headers or messages, which have tokens in them; failures
+    of our own code still come through."""
     logger = logging.getLogger("streamasr.serve.websockets")
+    logger.setLevel(logging.WARNING)
     logger.addFilter(_is_not_the_peers_fault)
     return logger
 
@@ -217,4 +329,5 @@ def _respond(connection: ServerConnection, body: str, content_type: str) -> Resp
     del response.headers["Content-Type"]
     response.headers["Content-Type"] = content_type
     response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
     return response

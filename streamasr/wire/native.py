@@ -1,21 +1,24 @@
 """The native protocol, version 1: JSON text <-> events and commands. No sockets here.
 
-Server to client, every message with ``type``, ``session`` and a ``seq`` that grows by one:
-``hello`` (always first), ``speech_started``, ``partial``, ``final``, ``finalized`` (the
-answer to every ``finalize``, also where nothing was said), ``status`` and ``error``.
+Server to client, every message with ``type``, ``session`` and a ``seq`` that grows (by one,
+but over partials that a resumed client need not see): ``hello`` (always first),
+``speech_started``, ``partial``, ``final``, ``finalized`` (the answer to every ``finalize``,
+also where nothing was said), ``resumed``, ``status`` and ``error``.
 
-Client to server, JSON objects with ``type``: ``config`` (before the first audio),
-``finalize``, ``keepalive``, ``close``. Audio travels as binary messages and never comes
-here. Times are seconds of the stream's sample clock, rounded to milliseconds.
+Client to server, JSON objects with ``type``: ``authenticate`` and ``resume`` (on a new
+connection), ``config`` (before the first audio), ``finalize``, ``keepalive``, ``close``. Audio
+travels as binary messages and never comes here. Times are seconds of the stream's sample
+clock, rounded to milliseconds.
 """
 
 import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Literal, get_args
 
-from streamasr.config import SAMPLE_BYTES, Encoding, EndpointConfig
+from streamasr.config import Encoding, EndpointConfig
 from streamasr.errors import ProtocolError
 from streamasr.events import Final, Partial, SpeechStarted, Word
 from streamasr.wire.json_object import (
@@ -34,6 +37,7 @@ from streamasr.wire.json_object import (
 
 PROTOCOL_VERSION = 1
 MAX_WEIGHT = 20
+MAX_SEQ = 2**53
 
 MicrophoneState = Literal["ok", "lost", "recovered", "none"]
 
@@ -61,11 +65,6 @@ class Config:
         """The daemon's endpoint rules with this speaker's wishes over them."""
         return replace(default, **self.endpoint)
 
-    @property
-    def bytes_per_second(self) -> int:
-        """Of the audio that this describes."""
-        return self.sample_rate_hz * self.channels * SAMPLE_BYTES[self.encoding]
-
 
 @dataclass(frozen=True, slots=True)
 class Finalize:
@@ -82,9 +81,24 @@ class Close:
     """Flush, send the last final, close."""
 
 
-Command = Config | Finalize | KeepAlive | Close
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """The first message of a client that could not send the token as a header."""
 
-COMMAND_TYPES = ("config", "finalize", "keepalive", "close", "resume")
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on with the session of ``resume_token``, after the message numbered ``after_seq``."""
+
+    resume_token: str = field(repr=False)
+    after_seq: int
+
+
+Command = Config | Finalize | KeepAlive | Close | Authenticate | Resume
+
+COMMAND_TYPES = ("config", "finalize", "keepalive", "close", "authenticate", "resume")
 
 
 @dataclass(slots=True)
@@ -93,87 +107,107 @@ class Encoder:
 
     session: str
     words: bool = True
-    _seq: int = field(default=0, init=False)
+    seq: int = field(default=0, init=False)
+    """Of the last message that was written."""
 
-    def encode_hello(self, *, model: str, languages: Iterable[str], sample_rate_hz: int) -> str:
-        """``resume_token`` is null as long as resuming is not supported."""
+    def encode_hello(
+        self, *, model: str, languages: Iterable[str], sample_rate_hz: int, resume_token: str
+    ) -> str:
+        """The greeting; ``resume_token`` is the secret that brings the client back here."""
         return self._message(
             "hello",
             protocol=PROTOCOL_VERSION,
             model=model,
             languages=list(languages),
             sample_rate=sample_rate_hz,
-            resume_token=None,
+            resume_token=resume_token,
         )
 
     def encode_event(self, event: SpeechStarted | Partial | Final) -> str:
-        """One event of a stream."""
-        if isinstance(event, SpeechStarted):
-            return self.encode_speech_started(event)
-        if isinstance(event, Partial):
-            return self.encode_partial(event)
-        return self.encode_final(event)
-
-    def encode_speech_started(self, event: SpeechStarted) -> str:
-        """The first sound of an utterance."""
-        return self._message(
-            "speech_started", utterance=event.utterance, start=_seconds(event.start_seconds)
-        )
-
-    def encode_partial(self, event: Partial) -> str:
-        """The best reading so far."""
-        fields: dict[str, object] = {
-            "utterance": event.utterance,
-            "text": event.text,
-            "stable_text": event.stable_text,
-            "start": _seconds(event.start_seconds),
-            "end": _seconds(event.end_seconds),
-        }
-        if self.words:
-            fields["words"] = _words(event.words)
-        return self._message("partial", **fields)
-
-    def encode_final(self, event: Final) -> str:
-        """The reading of an utterance that has ended; ``words`` is empty where not wanted."""
-        return self._message(
-            "final",
-            utterance=event.utterance,
-            text=event.text,
-            start=_seconds(event.start_seconds),
-            end=_seconds(event.end_seconds),
-            words=_words(event.words) if self.words else [],
-            confidence=_confidence(event.confidence),
-            alternatives=[
-                {"text": other.text, "confidence": _confidence(other.confidence)}
-                for other in event.alternatives
-            ],
-            end_reason=event.end_reason,
-            endpoint_rule=event.endpoint_rule,
-        )
+        """One event of a stream. Without ``words``, partials have none and finals ``[]``."""
+        self.seq += 1
+        return self._head(_EVENT_TYPES[type(event)]) + _event_fields(event, self.words)
 
     def encode_finalized(self) -> str:
         """A ``finalize`` was carried out; its final, if any word was said, came before this."""
         return self._message("finalized")
 
-    def encode_status(self, microphone: MicrophoneState, *, lag_ms: int, dropped_ms: int) -> str:
-        """``lag_ms``: audio received and not recognised yet. ``dropped_ms``: audio lost."""
-        return self._message("status", microphone=microphone, lag_ms=lag_ms, dropped_ms=dropped_ms)
+    def encode_resumed(self, *, received: int) -> str:
+        """``received``: how many messages of this session's client were acted on."""
+        return self._message("resumed", received=received)
+
+    def encode_status(
+        self,
+        microphone: MicrophoneState,
+        *,
+        lag_ms: int,
+        dropped_ms: int,
+        audio_seconds: float,
+        received: int,
+    ) -> str:
+        """``lag_ms``: audio received and not recognised yet. ``dropped_ms``: audio lost.
+        ``audio_seconds``: where the clock of the stream stands that this client hears."""
+        return self._message(
+            "status",
+            microphone=microphone,
+            lag_ms=lag_ms,
+            dropped_ms=dropped_ms,
+            audio_seconds=_seconds(audio_seconds),
+            received=received,
+        )
 
     def encode_error(self, error: ProtocolError) -> str:
         """One short code for machines, one sentence for people."""
         return self._message("error", code=error.code, message=str(error), fatal=error.fatal)
 
     def _message(self, message_type: str, /, **fields: object) -> str:
-        self._seq += 1
-        head = {"type": message_type, "session": self.session, "seq": self._seq}
-        return json.dumps(head | fields, ensure_ascii=False, separators=(",", ":"))
+        self.seq += 1
+        return self._head(message_type) + _rest(fields)
+
+    def _head(self, message_type: str) -> str:
+        return f'{{"type":"{message_type}","session":"{self.session}","seq":{self.seq}'
+
+
+_EVENT_TYPES = {SpeechStarted: "speech_started", Partial: "partial", Final: "final"}
+
+
+@lru_cache(maxsize=16)
+def _event_fields(event: SpeechStarted | Partial | Final, with_words: bool) -> str:
+    """The rest of an event's message; kept, because every viewer gets the same."""
+    fields: dict[str, object] = {"utterance": event.utterance}
+    if isinstance(event, SpeechStarted):
+        return _rest(fields | {"start": _seconds(event.start_seconds)})
+    if isinstance(event, Partial):
+        fields |= {"text": event.text, "stable_text": event.stable_text}
+    else:
+        fields |= {"text": event.text}
+    fields |= {"start": _seconds(event.start_seconds), "end": _seconds(event.end_seconds)}
+    if with_words or isinstance(event, Final):
+        fields["words"] = _words(event.words) if with_words else []
+    if isinstance(event, Final):
+        fields |= {
+            "confidence": _confidence(event.confidence),
+            "alternatives": [
+                {"text": other.text, "confidence": _confidence(other.confidence)}
+                for other in event.alternatives
+            ],
+            "end_reason": event.end_reason,
+            "endpoint_rule": event.endpoint_rule,
+        }
+    return _rest(fields)
+
+
+def _rest(fields: Mapping[str, object]) -> str:
+    """What follows the head of a message that has these fields."""
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    return f",{text[1:]}" if fields else "}"
 
 
 def parse_message(text: str) -> Command:
     """Read one text message. Raises ProtocolError with a code that names what is wrong:
 
     ``bad_json``, ``bad_message`` (not an object, no ``type``), ``unknown_type``,
-    ``unknown_key``, ``bad_value``, ``unsupported``.
+    ``unknown_key``, ``bad_value``.
     """
     message = read_object(text)
     message_type = message.pop("type", None)
@@ -186,8 +220,14 @@ def parse_message(text: str) -> Command:
         )
     if message_type == "config":
         return _parse_config(message)
+    if message_type == "authenticate":
+        _refuse_unknown_keys(message, ("token",), message_type)
+        return Authenticate(_secret("authenticate.token", message.get("token")))
     if message_type == "resume":
-        raise ProtocolError("unsupported", "resume is not supported yet; connect anew")
+        _refuse_unknown_keys(message, ("resume_token", "after_seq"), message_type)
+        after_seq = _integer(0, MAX_SEQ)("resume.after_seq", message.get("after_seq"))
+        resume_token = _secret("resume.resume_token", message.get("resume_token"))
+        return Resume(resume_token, after_seq)  # type: ignore[arg-type]
     _refuse_unknown_keys(message, (), message_type)
     if message_type == "finalize":
         return Finalize()
@@ -206,6 +246,13 @@ def _parse_config(message: Mapping[str, object]) -> Config:
 
 def _integer(low: int, high: int) -> Callable[[str, object], object]:
     return lambda name, value: whole_number(name, value, low, high)
+
+
+def _secret(name: str, value: object) -> str:
+    """Never quoted in the error."""
+    if not isinstance(value, str):
+        raise ProtocolError("bad_value", f"{name} must be a text")
+    return value
 
 
 def _boolean(name: str, value: object) -> bool:

@@ -138,6 +138,11 @@ class Replies:
             elif isinstance(event, Partial):
                 self._partial = event.text
 
+    @property
+    def has_final(self) -> bool:
+        """Whether something final was not told yet."""
+        return bool(self._finals)
+
     def audio(self) -> str:
         """The reply to audio: all finals since the last reply as one, else the partial."""
         return _json(self._result() if self._finals else {"partial": self._partial})

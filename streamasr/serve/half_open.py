@@ -1,0 +1,65 @@
+"""Connections at their beginning: those that have not said yet what they want are few.
+
+A client that connects and then sends nothing, or its request a byte at a time, would hold a
+socket until a time limit; ten thousand of them would hold all that the process may have. Where
+more than a limit are half open, the one that waits longest is dropped: an honest client is
+done in milliseconds, so it is never that one.
+"""
+
+import asyncio
+import socket
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection
+
+SEND_BUFFER_BYTES = 1 << 16
+
+
+class HalfOpen:
+    """The connections that are half open, oldest first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._waiting: dict[asyncio.BaseTransport, None] = {}
+
+    def websocket(self, *arguments: Any, **options: Any) -> ServerConnection:
+        """A connection as websockets makes it, half open from its first packet."""
+        return _Watched(self, *arguments, **options)
+
+    def add(self, transport: asyncio.BaseTransport) -> None:
+        """It has connected. Drops the oldest where they are too many."""
+        self._waiting[transport] = None
+        if len(self._waiting) > self._limit:
+            self._drop(next(iter(self._waiting)))
+
+    def remove(self, transport: asyncio.BaseTransport) -> None:
+        """It was let in, or it has gone."""
+        self._waiting.pop(transport, None)
+
+    def drop_all(self) -> None:
+        """Wait for nobody any more."""
+        for transport in tuple(self._waiting):
+            self._drop(transport)
+
+    def _drop(self, transport: asyncio.BaseTransport) -> None:
+        self.remove(transport)
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+class _Watched(ServerConnection):
+    def __init__(self, half_open: HalfOpen, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._half_open = half_open
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # The kernel would keep megabytes of old partials for a client that does not read.
+        transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES
+        )
+        self._half_open.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._half_open.remove(self.transport)
+        super().connection_lost(exc)

@@ -1,0 +1,109 @@
+"""What every connection has in common, whichever protocol it speaks."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+
+from streamasr.errors import ProtocolError
+from streamasr.wire.native import MicrophoneState
+
+Role = Literal["speaker", "viewer"]
+
+LAST_SEND_SECONDS = 2.0
+
+CLOSE_CODES = {
+    "message_too_big": CloseCode.MESSAGE_TOO_BIG,
+    "too_many_connections": CloseCode.TRY_AGAIN_LATER,
+    "internal": CloseCode.INTERNAL_ERROR,
+}
+
+log = logging.getLogger(__name__)
+
+_EXPECTED = (ConnectionClosed, ConnectionError, ProtocolError)
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneStatus:
+    """The daemon's own input: ``lag_ms`` not recognised yet, ``dropped_ms`` lost so far,
+    ``audio_seconds`` taken in."""
+
+    state: MicrophoneState = "none"
+    lag_ms: int = 0
+    dropped_ms: int = 0
+    audio_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a connection ends."""
+
+    close_code: int
+    error: ProtocolError | None = None
+
+    @property
+    def reason(self) -> str:
+        """What the close frame says."""
+        return "" if self.error is None else self.error.code
+
+
+def ending_for(error: ProtocolError) -> Ending:
+    """How a connection ends that made this error."""
+    return Ending(CLOSE_CODES.get(error.code, CloseCode.POLICY_VIOLATION), error)
+
+
+class Peer(Protocol):
+    """One connection, as the server sees it."""
+
+    @property
+    def role(self) -> Role: ...
+
+    def end(self, ending: Ending) -> None:
+        """Begin to end: last final, error if any, close. The first call counts."""
+
+    def discard_backlog(self) -> None:
+        """Throw away audio that waits to be recognised, so that the last final is near."""
+
+    def abort(self) -> None:
+        """Drop the connection without another word."""
+
+    async def run(self) -> Ending | None:
+        """Serve as long as the connection lives; None where the client ended it."""
+
+
+def check_size(message: str | bytes, limit_bytes: int) -> None:
+    """Raises ProtocolError ``message_too_big``."""
+    size_bytes = len(message if isinstance(message, bytes) else message.encode())
+    if size_bytes > limit_bytes:
+        raise ProtocolError(
+            "message_too_big",
+            f"a message of {size_bytes} bytes is larger than {limit_bytes}; send less at once",
+            fatal=True,
+        )
+
+
+async def until_ending(work: Callable[[], Awaitable[None]], ending: asyncio.Future[Ending]) -> None:
+    """Do ``work`` until it is done or ``ending`` is decided; a ProtocolError decides it.
+    Defects are logged."""
+    task = asyncio.ensure_future(work())
+    await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
+    task.cancel()
+    (result,) = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(result, ProtocolError) and not ending.done():
+        ending.set_result(ending_for(result))
+    log_defect(result)
+
+
+def log_defect(result: object) -> None:
+    """Log what should not have happened; peers that go away may."""
+    if isinstance(result, Exception) and not isinstance(result, _EXPECTED):
+        log.error("a connection failed", exc_info=result)
+
+
+def idle_error(idle_seconds: float) -> ProtocolError:
+    """For a speaker that neither speaks nor sends a keepalive."""
+    return ProtocolError("idle", f"nothing was sent for {idle_seconds:g} s", fatal=True)
