@@ -141,12 +141,20 @@ def add_bench(subcommands: Subcommands) -> None:
     parser.add_argument(
         "--minutes", type=int, default=0, metavar="M", help="also one stream of this length"
     )
+    parser.add_argument(
+        "--viewers", type=int, metavar="N", help="how soon N viewers see what was said, instead"
+    )
     add_config_options(parser)
     parser.set_defaults(run=run_bench)
 
 
 def run_bench(parsed: argparse.Namespace) -> None:
     config, _ = config_from(parsed)
+    if parsed.viewers is not None:
+        from streamasr.bench_viewers import bench_viewers
+
+        print_figures(bench_viewers(parsed.viewers, config), as_json=parsed.json)
+        return
     from streamasr.bench import bench
 
     measured = bench(
