@@ -42,6 +42,8 @@ PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe
 )
 CLOSE_TIMEOUT_SECONDS = 1.0
 HANDSHAKE_SECONDS = 5.0
+# In a flood the kernel would otherwise drop honest clients' packets, who try again a second later.
+LISTEN_BACKLOG = 1024
 
 ServeWebsocket = Callable[[ServerConnection], Awaitable[None]]
 Answer = Callable[[ServerConnection, Request], Response | None]
@@ -91,7 +93,7 @@ class Server:
             if doors.wyoming is not None:
                 flag, port = "--wyoming-port", config.wyoming_port or 0
                 self._wyoming_server = await asyncio.start_server(
-                    self._accept_wyoming, sock=doors.wyoming
+                    self._accept_wyoming, sock=doors.wyoming, backlog=LISTEN_BACKLOG
                 )
         except OSError as error:  # two daemons may both have bound; only one can listen
             doors.close()
@@ -105,6 +107,7 @@ class Server:
         server = await serve(
             handler,
             sock=listener,
+            backlog=LISTEN_BACKLOG,
             ssl=self._doors.tls,
             compression=None,
             process_request=answer,
