@@ -9,6 +9,9 @@ from streamasr.errors import AddressError
 from streamasr.serve.access import Access, Network, allowed_networks, tls_context
 
 
+SOCKET_BUFFER_BYTES = 1 << 16
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """Sockets that are bound and do not listen yet; None where a port is not wanted."""
@@ -62,6 +65,10 @@ def bind(host: str, port: int, flag: str = "--port") -> socket.socket:
         raise AddressError(f"no address {host!r}: {error.strerror}; use 127.0.0.1") from None
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Every connection inherits these. The kernel would keep megabytes otherwise: of old partials
+    # for a viewer that does not read, and of audio of a speaker that sends faster than we hear.
+    for direction in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        listener.setsockopt(socket.SOL_SOCKET, direction, SOCKET_BUFFER_BYTES)
     try:
         listener.bind(address)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Connections at their beginning: those that have not said yet what they want are few.
+"""Connections that have not said yet what they want are few, whoever opens them.
 
 A client that connects and then sends nothing, or its request a byte at a time, would hold a
 socket until a time limit; ten thousand of them would hold all that the process may have. Where
@@ -7,12 +7,9 @@ done in milliseconds, so it is never that one.
 """
 
 import asyncio
-import socket
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
-
-SEND_BUFFER_BYTES = 1 << 16
 
 
 class HalfOpen:
@@ -54,10 +51,6 @@ class _Watched(ServerConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        # The kernel would keep megabytes of old partials for a client that does not read.
-        transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES
-        )
         self._half_open.add(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -42,6 +42,8 @@ PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe
 )
 CLOSE_TIMEOUT_SECONDS = 1.0
 HANDSHAKE_SECONDS = 5.0
+# A speaker that sends faster than it is heard answers a ping behind all that it has sent.
+PING_TIMEOUT_SECONDS = 60.0
 # In a flood the kernel would otherwise drop honest clients' packets, who try again a second later.
 LISTEN_BACKLOG = 1024
 
@@ -113,6 +115,7 @@ class Server:
             process_request=answer,
             create_connection=self._half_open.websocket,  # type: ignore[arg-type]
             open_timeout=HANDSHAKE_SECONDS,
+            ping_timeout=PING_TIMEOUT_SECONDS,
             # Twice the limit still gets a coded error and its last final; what is
             # larger is cut off with close code 1009 before it fills the memory.
             max_size=2 * self._config.max_message_bytes,
