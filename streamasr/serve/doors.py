@@ -8,7 +8,6 @@ from streamasr.config import ServeConfig
 from streamasr.errors import AddressError
 from streamasr.serve.access import Access, Network, allowed_networks, tls_context
 
-
 SOCKET_BUFFER_BYTES = 1 << 16
 
 
