@@ -27,8 +27,12 @@ from streamasr.serve.access import refuse_reason
 from streamasr.serve.session import MicrophoneStatus, Session
 
 CAPTIONS_PAGE = Path(__file__).with_name("captions.html")
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; " + (
-    "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'"
+# blob: is the page's own audio worklet, data: its empty icon. Styles may be inline because OBS
+# puts its user's own into the page as an element.
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:; "
+    "worker-src 'none'; img-src data:; connect-src 'self' ws: wss:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 CLOSE_TIMEOUT_SECONDS = 1.0
 
