@@ -47,16 +47,19 @@ class Program:
 
 @asynccontextmanager
 async def program(
-    *arguments: str, environment: Mapping[str, str] | None = None, stdin: int | None = None
+    *arguments: str,
+    port: int = 0,
+    environment: Mapping[str, str] | None = None,
+    stdin: int | None = None,
 ) -> AsyncIterator[Program]:
-    """``streamasr serve --port 0 arguments``, once it listens."""
+    """``streamasr serve --port port arguments``, once it listens."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "streamasr",
         "serve",
         "--port",
-        "0",
+        str(port),
         *arguments,
         stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
         stdout=asyncio.subprocess.PIPE,

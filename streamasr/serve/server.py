@@ -37,8 +37,12 @@ from streamasr.serve.vosk import VoskPeer
 from streamasr.serve.wyoming import READ_BYTES, WyomingPeer
 
 CAPTIONS_PAGE = Path(__file__).with_name("captions.html")
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; " + (
-    "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'"
+# blob: is the page's own audio worklet, data: its empty icon. Styles may be inline because OBS
+# puts its user's own into the page as an element.
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:; "
+    "worker-src 'none'; img-src data:; connect-src 'self' ws: wss:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 CLOSE_TIMEOUT_SECONDS = 1.0
 HANDSHAKE_SECONDS = 5.0
