@@ -10,7 +10,7 @@ from itertools import count
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from streamasr.serve.server import CAPTIONS_PAGE, PAGE_POLICY
+from streamasr.serve.page import page_and_policy
 from tests.running_daemon import LIMIT_SECONDS
 
 SPEECH = {"start": 0.0, "end": 1.0, "utterance": 0}
@@ -22,13 +22,15 @@ async def page_against(
 ) -> AsyncIterator[str]:
     """Serves the captions page under its policy; ``script`` answers on ``/v1``."""
 
+    page, policy = page_and_policy()
+
     def answer(connection: ServerConnection, request: Request) -> Response | None:
         if request.path == "/v1":
             return None
-        response = connection.respond(HTTPStatus.OK, CAPTIONS_PAGE.read_text(encoding="utf-8"))
+        response = connection.respond(HTTPStatus.OK, page)
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = "text/html; charset=utf-8"
-        response.headers["Content-Security-Policy"] = PAGE_POLICY
+        response.headers["Content-Security-Policy"] = policy
         return response
 
     async with (

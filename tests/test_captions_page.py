@@ -20,6 +20,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from tests.browser import hearing, opened, running_browser, why_missing
+from tests.cutting_proxy import cutting_proxy
 from tests.running_daemon import Program, finals, program, receive_rest
 from tests.scripted_peer import Voice, greet, page_against
 
@@ -61,6 +62,32 @@ async def test_tentative_words_come_first_and_then_the_finals(
         assert heard
         await expect(page.locator("#finals p")).to_have_text(heard)
         await expect(page.locator("#partial")).to_be_hidden()
+
+
+async def test_a_cut_connection_costs_no_final(browser: Browser, demo_wav: Path) -> None:
+    async with (
+        program("--input", str(demo_wav)) as daemon,
+        cutting_proxy(daemon.url) as (proxy, url),
+        connect(daemon.url) as viewer,
+        opened(browser, page_of(url), expected_error="ERR_CONNECTION_RE") as page,
+    ):
+        receiving = asyncio.create_task(receive_rest(viewer))
+        await expect(page.locator("#tentative")).not_to_be_empty()
+        before = proxy.connections
+        proxy.cut()
+        heard = [final["text"] for final in finals(await receiving)]
+        await expect(page.locator("#finals p")).to_have_text(heard)
+        assert proxy.connections > before
+
+
+async def test_the_token_is_in_the_address(browser: Browser, tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    async with program("--input", "none", "--token-file", str(token_file)) as daemon:
+        token = token_file.read_text().strip()
+        async with opened(browser, f"{page_of(daemon.url)}#token={token}") as page:
+            await expect(page.locator("#status")).to_have_text(re.compile("^connected"))
+        async with opened(browser, f"{page_of(daemon.url)}#token={token[:-1]}") as page:
+            await expect(page.locator("#status")).to_have_text(re.compile("wants its token"))
 
 
 async def test_the_page_survives_a_restart_of_the_daemon(browser: Browser, demo_pcm: bytes) -> None:

@@ -13,7 +13,6 @@ import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 
 from websockets.asyncio.server import Server as WebsocketServer
 from websockets.asyncio.server import ServerConnection, serve
@@ -29,6 +28,7 @@ from streamasr.serve.authenticate import has_native_token, vosk_config_with_toke
 from streamasr.serve.doors import Doors, address_taken
 from streamasr.serve.half_open import HalfOpen
 from streamasr.serve.native import NativePeer
+from streamasr.serve.page import page_and_policy
 from streamasr.serve.peer import Ending, MicrophoneStatus, Peer, ending_for, log_defect
 from streamasr.serve.session import Session
 from streamasr.serve.sessions import Sessions
@@ -36,14 +36,6 @@ from streamasr.serve.status import METRICS_TYPE, Metrics
 from streamasr.serve.vosk import VoskPeer
 from streamasr.serve.wyoming import READ_BYTES, WyomingPeer
 
-CAPTIONS_PAGE = Path(__file__).with_name("captions.html")
-# blob: is the page's own audio worklet, data: its empty icon. Styles may be inline because OBS
-# puts its user's own into the page as an element.
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:; "
-    "worker-src 'none'; img-src data:; connect-src 'self' ws: wss:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 CLOSE_TIMEOUT_SECONDS = 1.0
 HANDSHAKE_SECONDS = 5.0
 # A speaker that sends faster than it is heard answers a ping behind all that it has sent.
@@ -82,7 +74,7 @@ class Server:
         self._wyoming_server: asyncio.Server | None = None
         self._wyoming_tasks: set[asyncio.Task[None]] = set()
         self._heartbeat: asyncio.Task[None] | None = None
-        self._page = CAPTIONS_PAGE.read_text(encoding="utf-8")
+        self._page, self._page_policy = page_and_policy()
         metrics.watch_microphone(microphone)
         metrics.watch_connections(self._count, self._sessions.replaced_partials)
 
@@ -259,7 +251,7 @@ class Server:
             return refused
         if headers.path == "/":
             response = _respond(connection, self._page, "text/html; charset=utf-8")
-            response.headers["Content-Security-Policy"] = PAGE_POLICY
+            response.headers["Content-Security-Policy"] = self._page_policy
             return response
         if headers.path == "/healthz":
             return _respond(connection, self._health(), "application/json")
