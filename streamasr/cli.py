@@ -117,13 +117,29 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
 def add_captions(subcommands: Subcommands) -> None:
     parser = subcommands.add_parser("captions", help="live captions of a daemon's microphone")
     parser.add_argument("url", nargs="?", metavar="URL", help="default: ws://127.0.0.1:8765/v1")
+    for format_ in ("srt", "vtt"):
+        text = f"append subtitles to this {format_.upper()} file, too"
+        parser.add_argument(f"--{format_}", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="the daemon's token")
+    parser.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="trust these certificates (PEM) for wss://"
+    )
     parser.set_defaults(run=run_captions)
 
 
 def run_captions(parsed: argparse.Namespace) -> None:
     from streamasr.captions import viewer
+    from streamasr.client import DEFAULT_URL, read_token
 
-    asyncio.run(viewer.watch(parsed.url or viewer.DEFAULT_URL))
+    token = None if parsed.token_file is None else read_token(parsed.token_file)
+    watching = viewer.watch(
+        parsed.url or DEFAULT_URL,
+        token=token,
+        ca_file=parsed.ca_file,
+        srt=parsed.srt,
+        vtt=parsed.vtt,
+    )
+    asyncio.run(watching)
 
 
 def add_devices(subcommands: Subcommands) -> None:

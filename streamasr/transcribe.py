@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
-from streamasr.captions import subtitles
+from streamasr.captions.subtitles import VTT_HEADER, SubtitleText
 from streamasr.capture.wavfile import AudioFile
 from streamasr.errors import AudioFormatError
 from streamasr.events import Event, Final, Word
@@ -63,18 +63,27 @@ def transcribe(recognizer: Recognizer, path: Path) -> Transcript:
 
 def run(recognizer: Recognizer, paths: Sequence[Path], format: Format) -> int:  # noqa: A002
     """Print every file's transcript; the exit code. A file that cannot be read is named on
-    standard error and does not keep the others from being heard."""
+    standard error and does not keep the others from being heard. Subtitles are one file: the times
+    of a recording go on after the audio of the one before."""
     code = 0
-    cue_number = 0
+    subtitles = SubtitleText("vtt" if format == "vtt" else "srt")
+    audio_seconds = 0.0
     if format == "vtt":
-        print(subtitles.VTT_HEADER, end="")
+        print(VTT_HEADER, end="")
     for path in paths:
         try:
             transcript = transcribe(recognizer, path)
         except AudioFormatError as error:
             code = _complain(error)
             continue
-        cue_number = _print(transcript, format, cue_number, sys.stdout)
+        if format == "text":
+            print(transcript.text)
+        elif format == "json":
+            print(json.dumps(_as_json(transcript)))
+        else:
+            print("".join(subtitles.blocks(transcript.finals, audio_seconds)), end="")
+            audio_seconds += transcript.audio_seconds
+        sys.stdout.flush()
         if transcript.error is not None:
             code = _complain(transcript.error)
     return code
@@ -83,21 +92,6 @@ def run(recognizer: Recognizer, paths: Sequence[Path], format: Format) -> int:  
 def _complain(error: AudioFormatError) -> int:
     print(f"streamasr: {error}", file=sys.stderr)
     return error.exit_code
-
-
-def _print(transcript: Transcript, format: Format, cue_number: int, file: TextIO) -> int:  # noqa: A002
-    """Print one transcript; the number of the last cue."""
-    if format == "text":
-        print(transcript.text, file=file)
-    elif format == "json":
-        print(json.dumps(_as_json(transcript)), file=file)
-    else:
-        for cue in subtitles.cues(transcript.finals):
-            cue_number += 1
-            block = subtitles.srt(cue_number, cue) if format == "srt" else subtitles.vtt(cue)
-            print(block, end="", file=file)
-    file.flush()
-    return cue_number
 
 
 def _as_json(transcript: Transcript) -> dict[str, object]:

@@ -10,7 +10,7 @@ import pytest
 
 import streamasr
 
-LIGHT_PACKAGES = ("wire", "captions", "music")
+LIGHT_PACKAGES = ("wire", "client", "captions", "music")
 HEAVY = (
     "torch",
     "streamasr.acoustic",

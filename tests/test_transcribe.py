@@ -1,6 +1,5 @@
-"""Subtitles from events, and the real command on good and bad files."""
+"""The real command on good and bad files."""
 
-import itertools
 import json
 import re
 import subprocess
@@ -8,42 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 
-from streamasr.captions import subtitles
-from streamasr.events import Final, Word
+from tests.subtitle_player import assert_monotonic, packets
 
 DEMO = Path(__file__).parent / "recordings" / "demo.flac"
-
-
-def final(text: str, start: float = 0.0, word_seconds: float = 0.3) -> Final:
-    words = tuple(
-        Word(word, start + number * word_seconds, start + (number + 1) * word_seconds, 0.9)
-        for number, word in enumerate(text.split())
-    )
-    return Final(0, text, words[0].start_seconds, words[-1].end_seconds, words, 0.9, (), "silence")
-
-
-def test_cues_have_short_lines_and_never_overlap() -> None:
-    text = " ".join(["seventeen", "words", "of", "different", "lengths"] * 12)
-    cues = list(subtitles.cues([final(text), final("the end", start=30.0)]))
-    assert " ".join(line for cue in cues for line in cue.lines) == f"{text} the end"
-    for cue in cues:
-        assert len(cue.lines) <= subtitles.CUE_LINES
-        assert all(len(line) <= subtitles.LINE_CHARACTERS for line in cue.lines)
-        assert cue.end_seconds - cue.start_seconds <= subtitles.CUE_SECONDS
-    for cue, after in itertools.pairwise(cues):
-        assert cue.end_seconds <= after.start_seconds
-
-
-def test_a_word_longer_than_a_line_has_its_own() -> None:
-    long = "x" * 60
-    assert [cue.lines for cue in subtitles.cues([final(f"a {long} b")])] == [("a", long), ("b",)]
-
-
-def test_srt_and_vtt_blocks() -> None:
-    cue = subtitles.Cue(3661.5, 3662.25, ("one", "two"))
-    assert subtitles.srt(7, cue) == "7\n01:01:01,500 --> 01:01:02,250\none\ntwo\n\n"
-    assert subtitles.vtt(cue) == "01:01:01.500 --> 01:01:02.250\none\ntwo\n\n"
 
 
 def transcribe(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -97,3 +65,21 @@ def test_subtitle_files_are_well_formed(format_: str) -> None:
     clock = rf"\d\d:\d\d:\d\d{point}\d\d\d"
     number = r"\d+\n" if format_ == "srt" else ""
     assert re.fullmatch(rf"({number}{clock} --> {clock}\n([^\n]+\n){{1,2}}\n)+", body)
+
+
+@pytest.mark.parametrize("format_", ["srt", "vtt"])
+def test_several_files_make_one_subtitle_file(
+    format_: str, bad_files: dict[str, Path], demo_wav: Path, tmp_path: Path
+) -> None:
+    """The second recording begins where the audio of the first one has ended."""
+    done = transcribe(demo_wav, bad_files["text"], demo_wav, "--format", format_)
+    assert done.returncode == 3
+    path = tmp_path / f"demo.{format_}"
+    path.write_text(done.stdout)
+    shown = packets(path)
+    assert_monotonic(shown)
+    half = len(shown) // 2
+    assert len(shown) == 2 * half
+    demo_seconds = soundfile.info(demo_wav).duration
+    for (start, _), (again, _) in zip(shown[:half], shown[half:], strict=True):
+        assert again == pytest.approx(start + demo_seconds, abs=0.002)

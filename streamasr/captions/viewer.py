@@ -1,19 +1,18 @@
 """Watches a daemon's microphone over the native protocol, and comes back when it is gone."""
 
-import asyncio
-import json
 import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
-
+from streamasr.captions.subtitle_file import SubtitleFile
+from streamasr.captions.subtitles import SubtitleFormat
 from streamasr.captions.terminal import TerminalCaptions
-from streamasr.errors import AddressError, ProtocolError
+from streamasr.client import DEFAULT_URL, Client, ClientEvent, Connected, Lost
+from streamasr.events import Final, Partial
+from streamasr.wire.native_reader import ServerError, Status
 
-DEFAULT_URL = "ws://127.0.0.1:8765/v1"
-FIRST_RETRY_SECONDS = 0.5
-SLOWEST_RETRY_SECONDS = 8.0
-HELLO_SECONDS = 10.0
 MICROPHONE = {
     "lost": "the microphone is gone; waiting for it",
     "recovered": "the microphone is back",
@@ -21,78 +20,86 @@ MICROPHONE = {
 }
 
 
-async def watch(url: str = DEFAULT_URL) -> None:
-    """Show captions until cancelled. Raises AddressError where the first connection fails;
-    later ones are tried again for ever."""
-    captions = TerminalCaptions()
-    try:
-        connection = await _open(url)
-        while True:
-            await _show_all(connection, captions)
-            _note("the daemon is gone; trying again")
-            connection = await _open_again(url)
-            _note("connected again")
-    finally:
-        captions.close()
+async def watch(
+    url: str = DEFAULT_URL,
+    *,
+    token: str | None = None,
+    ca_file: Path | None = None,
+    srt: Path | None = None,
+    vtt: Path | None = None,
+) -> None:
+    """Show captions until cancelled, and append them to subtitle files. Raises AddressError where
+    the first connection fails or the daemon wants another token, ConfigError for a file that
+    cannot be used, ProtocolError where the daemon refuses this viewer."""
+    with ExitStack() as stack:
+        wanted: list[tuple[Path | None, SubtitleFormat]] = [(srt, "srt"), (vtt, "vtt")]
+        files = [
+            stack.enter_context(closing(SubtitleFile(path, kind)))
+            for path, kind in wanted
+            if path is not None
+        ]
+        viewer = Viewer(stack.enter_context(closing(TerminalCaptions())), files)
+        async with Client(url, token=token, ca_file=ca_file) as client:
+            async for event in client:
+                viewer.show(event)
 
 
-async def _open(url: str) -> ClientConnection:
-    """A connection whose hello was read."""
-    try:
-        connection = await connect(url, compression=None, open_timeout=HELLO_SECONDS)
-    except InvalidURI:
-        raise AddressError(f"{url!r} is not a websocket address like {DEFAULT_URL}") from None
-    except (OSError, InvalidHandshake, TimeoutError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise AddressError(
-            f"cannot connect to {url}: {reason}; is `streamasr serve` running?"
-        ) from None
-    try:
-        async with asyncio.timeout(HELLO_SECONDS):
-            hello = json.loads(await connection.recv())
-    except (TimeoutError, ConnectionClosed, ValueError):
-        hello = None
-    if not isinstance(hello, dict) or hello.get("type") != "hello" or hello.get("protocol") != 1:
-        await connection.close()
-        raise AddressError(f"{url} does not speak streamasr's protocol 1")
-    return connection
+class FileClock:
+    """From a stream's time to seconds since captions first connected."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._begin: float | None = None
+        self.shift_seconds = 0.0
+        """To be added to the stream's time."""
+
+    def begin_stream(self, audio_seconds: float) -> None:
+        """A stream's clock stands at ``audio_seconds`` now."""
+        now = self._now()
+        if self._begin is None:
+            self._begin = now
+        self.shift_seconds = now - self._begin - audio_seconds
 
 
-async def _open_again(url: str) -> ClientConnection:
-    pause_seconds = FIRST_RETRY_SECONDS
-    while True:
-        await asyncio.sleep(pause_seconds)
-        try:
-            return await _open(url)
-        except AddressError:
-            pause_seconds = min(2 * pause_seconds, SLOWEST_RETRY_SECONDS)
+class Viewer:
+    """What captions do with every event."""
 
+    def __init__(
+        self,
+        captions: TerminalCaptions,
+        files: Sequence[SubtitleFile],
+        clock: FileClock | None = None,
+    ) -> None:
+        self._captions = captions
+        self._files = files
+        self._clock = clock or FileClock()
+        self._microphone = "ok"
+        self._was_lost = False
 
-async def _show_all(connection: ClientConnection, captions: TerminalCaptions) -> None:
-    """Show what comes until the connection ends. Raises ProtocolError where the server
-    refuses this viewer."""
-    microphone = "ok"
-    try:
-        async for text in connection:
-            message = json.loads(text)
-            match message["type"]:
-                case "partial":
-                    captions.partial(message["text"])
-                case "final":
-                    captions.final(message["text"])
-                case "status" if message["microphone"] != microphone:
-                    microphone = message["microphone"]
-                    if microphone in MICROPHONE:
-                        _note(MICROPHONE[microphone])
-                case "error" if message["fatal"]:
-                    raise ProtocolError(message["code"], message["message"], fatal=True)
-                case "error":
-                    _note(message["message"])
-    except ConnectionClosed:
-        pass
-    finally:
-        captions.partial("")
-        await connection.close()
+    def show(self, event: ClientEvent) -> None:
+        """On the terminal, in the files, as a note."""
+        match event:
+            case Partial():
+                self._captions.partial(event.text)
+            case Final():
+                for file in self._files:
+                    file.append((event,), self._clock.shift_seconds)
+                self._captions.final(event.text)
+            case Connected():
+                if not event.resumed:
+                    self._clock.begin_stream(event.audio_seconds or 0.0)
+                if self._was_lost:
+                    _note("connected again" + ("" if event.resumed else "; words may be missing"))
+            case Lost():
+                self._was_lost = True
+                self._captions.partial("")
+                _note(f"{event.reason}; trying again")
+            case Status() if event.microphone != self._microphone:
+                self._microphone = event.microphone
+                if event.microphone in MICROPHONE:
+                    _note(MICROPHONE[event.microphone])
+            case ServerError():
+                _note(event.message)
 
 
 def _note(text: str) -> None:
