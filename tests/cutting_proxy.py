@@ -1,16 +1,18 @@
 """A network that can be torn: a TCP forwarder that drops everything when it is told to."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 
 class CuttingProxy:
-    """Forwards to one server; ``cut`` resets every connection, both ways."""
+    """Forwards to one server; ``cut`` resets every connection, both ways. Each connection takes
+    one of ``lives``, the bytes after which it is cut, as long as there are any."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, lives: Iterable[int] = ()) -> None:
         self._target = host, port
+        self._lives = iter(lives)
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
@@ -35,15 +37,22 @@ class CuttingProxy:
             writer.transport.abort()
             return
         self.connections += 1
-        self._writers |= {writer, far_writer}
-        await asyncio.gather(self._forward(reader, far_writer), self._forward(far_reader, writer))
-        self._writers -= {writer, far_writer}
+        ends = {writer, far_writer}
+        self._writers |= ends
+        life = _Life(next(self._lives, None), ends)
+        await asyncio.gather(
+            self._forward(reader, far_writer, life), self._forward(far_reader, writer, life)
+        )
+        self._writers -= ends
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, life: "_Life"
+    ) -> None:
         try:
-            while data := await reader.read(1 << 16):
+            while data := await reader.read(1 << 10):
                 writer.write(data)
                 await writer.drain()
+                life.spend(len(data))
         except ConnectionError:
             pass
         finally:
@@ -56,13 +65,29 @@ class CuttingProxy:
             await asyncio.wait(self._tasks)
 
 
+class _Life:
+    def __init__(self, left_bytes: int | None, ends: set[asyncio.StreamWriter]) -> None:
+        self._left_bytes = left_bytes
+        self._ends = ends
+
+    def spend(self, count_bytes: int) -> None:
+        if self._left_bytes is None:
+            return
+        self._left_bytes -= count_bytes
+        if self._left_bytes <= 0:
+            for writer in self._ends:
+                writer.transport.abort()
+
+
 @asynccontextmanager
-async def cutting_proxy(url: str) -> AsyncIterator[tuple[CuttingProxy, str]]:
+async def cutting_proxy(
+    url: str, lives: Iterable[int] = ()
+) -> AsyncIterator[tuple[CuttingProxy, str]]:
     """A proxy in front of the server at ``url``, and the address to use instead."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     assert parts.port is not None
-    proxy = CuttingProxy(parts.hostname, parts.port)
+    proxy = CuttingProxy(parts.hostname, parts.port, lives)
     proxy.server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     port = proxy.server.sockets[0].getsockname()[1]
     try:

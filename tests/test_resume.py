@@ -6,11 +6,16 @@ import random
 from collections.abc import AsyncIterator
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from streamasr.client import Client, Connected
 from streamasr.config import ServeConfig
+from streamasr.events import Final
+from tests.cutting_proxy import cutting_proxy
+from tests.running_daemon import program
 from tests.test_server import (
     Running,
     finals_of,
@@ -106,6 +111,41 @@ async def test_a_speaker_that_is_cut_again_and_again_misses_nothing(
     assert told(speaker.received) == told(uncut) != []
     seqs = [message["seq"] for message in speaker.received]
     assert seqs == sorted(set(seqs))
+
+
+async def test_fifty_cuts_at_random_change_no_final(demo: npt.NDArray[np.float32]) -> None:
+    """The real program, the real client, and a network between them that breaks whenever it
+    likes: while audio is sent, while finals come, after the end."""
+    pcm = (demo * 32767).astype("<i2").tobytes()
+    async with program("--input", "none") as daemon:
+        uncut, _ = await speak_through(daemon.url, pcm)
+        rng = random.Random(3)
+        lives = [rng.randint(1, 30_000) for _ in range(50)]
+        async with cutting_proxy(daemon.url, lives) as (proxy, url):
+            heard, sessions = await speak_through(url, pcm)
+            assert proxy.connections > 50
+    assert heard == uncut != []
+    assert sessions == 1
+
+
+async def speak_through(url: str, pcm: bytes) -> tuple[list[Final], int]:
+    """The finals of a recording, and the number of sessions that they took."""
+    finals, sessions = [], set()
+    async with Client(url, config={}, slowest_retry_seconds=0.05) as client:
+        speaking = asyncio.create_task(speak(client, pcm))
+        async for event in client:
+            if isinstance(event, Final):
+                finals.append(event)
+            elif isinstance(event, Connected):
+                sessions.add(event.session)
+        await speaking
+    return finals, len(sessions)
+
+
+async def speak(client: Client, pcm: bytes) -> None:
+    for first in range(0, len(pcm), 3_200):
+        await client.send(pcm[first : first + 3_200])
+    await client.close()
 
 
 async def test_finalize_is_carried_out_once(daemon: Running, demo_pcm: bytes) -> None:

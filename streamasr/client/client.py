@@ -60,12 +60,12 @@ WORTH_ANOTHER_SESSION = ("idle", "too_many_connections", "too_slow")
 _Arrival = tuple[ClientConnection, list[Received]]
 
 
-def retry_pauses() -> Iterator[float]:
+def retry_pauses(slowest_seconds: float = SLOWEST_RETRY_SECONDS) -> Iterator[float]:
     """Seconds to wait before each attempt to connect again; many clients do not come at once."""
-    seconds = FIRST_RETRY_SECONDS
+    seconds = min(FIRST_RETRY_SECONDS, slowest_seconds)
     while True:
         yield seconds * random.uniform(0.75, 1.25)
-        seconds = min(2 * seconds, SLOWEST_RETRY_SECONDS)
+        seconds = min(2 * seconds, slowest_seconds)
 
 
 class Client:
@@ -73,7 +73,8 @@ class Client:
 
     ``config`` makes it a speaker, who gets only events of its own audio: ``{}`` for the
     server's defaults, else as the protocol names them. ``ca_file`` holds the only
-    certificates to trust for ``wss://``; ``ssl_context`` says all about TLS instead.
+    certificates to trust for ``wss://``; ``ssl_context`` says all about TLS instead. After a loss
+    it waits 0.5 s, then twice as long each time, up to ``slowest_retry_seconds``.
 
     Entering connects; it raises AddressError where the first connection fails. The iteration
     and the methods raise AddressError where the token is refused later and ProtocolError
@@ -89,10 +90,12 @@ class Client:
         config: Mapping[str, object] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         ca_file: Path | None = None,
+        slowest_retry_seconds: float = SLOWEST_RETRY_SECONDS,
     ) -> None:
         self._url = url
         self._token = None if token is None else checked_token(token, "the token")
         self._tls = tls_context(url, ssl_context, ca_file)
+        self._slowest_retry_seconds = slowest_retry_seconds
         self._is_speaker = config is not None
         self._outgoing = Outgoing(None if config is None else encode_config(config))
         self._session = ""
@@ -184,7 +187,8 @@ class Client:
 
     async def _run(self, connection: ClientConnection, early: list[Received]) -> None:
         loop = asyncio.get_running_loop()
-        pauses = retry_pauses()
+        slowest_seconds = self._slowest_retry_seconds
+        pauses = retry_pauses(slowest_seconds)
         while True:
             begin = loop.time()
             try:
@@ -196,8 +200,8 @@ class Client:
             if reason is None:
                 return
             self._incoming.put(Lost(reason))
-            if loop.time() - begin > SLOWEST_RETRY_SECONDS:
-                pauses = retry_pauses()
+            if loop.time() - begin > slowest_seconds:
+                pauses = retry_pauses(slowest_seconds)
             connection, early = await self._arrive_again(pauses)
 
     async def _arrive_again(self, pauses: Iterator[float]) -> _Arrival:

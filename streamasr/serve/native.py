@@ -23,6 +23,8 @@ from streamasr.serve.sessions import Sessions
 from streamasr.wire.native import Authenticate, Command, Resume, parse_message
 
 TAKEN_OVER = "taken_over"
+# What we send where no pong came, and where the client has asked for the end.
+_NO_FAULT = (CloseCode.INTERNAL_ERROR, CloseCode.NORMAL_CLOSURE)
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +111,7 @@ class NativePeer:
                 await self._connection.close(CloseCode.POLICY_VIOLATION, TAKEN_OVER)
             elif session.ending.done() and not sender.done():
                 receiver.cancel()
-                await self._close(session, session.ending.result())
+                await self._close(session, session.ending.result(), sender)
             elif sender.done():
                 self.abort()
             if wanted.done() or (sender.done() and not session.ending.done()):
@@ -155,25 +157,31 @@ class NativePeer:
 
     def _was_cut(self) -> bool:
         """Whether the connection ended as a lost one does: without a close frame of the client,
-        and for no fault of its own."""
-        closed = self._closed
-        if closed is None or closed.rcvd is not None or self._session.ending.done():
+        and for no fault of its own. Then it may come back, also for the answer to its close."""
+        ending = self._session.ending
+        if ending.done() and ending.result().close_code != CloseCode.NORMAL_CLOSURE:
             return False
-        return closed.sent is None or closed.sent.code == CloseCode.INTERNAL_ERROR  # no pong came
+        sent = None if self._closed is None else self._closed.sent
+        is_fault = sent is not None and sent.code not in _NO_FAULT
+        return not is_fault and self._connection.close_code in (None, CloseCode.ABNORMAL_CLOSURE)
 
-    async def _close(self, session: Session, ending: Ending) -> None:
+    async def _close(self, session: Session, ending: Ending, sender: "asyncio.Task[None]") -> None:
         """Last final, then the error, then the close; each under its own time limit."""
         if not await session.flush():
             log.warning("a last final took too long")
         error = ending.error
         if error is not None:
             session.outbox.put_last(lambda: session.outbox.encoder.encode_error(error))
-        try:
-            async with asyncio.timeout(LAST_SEND_SECONDS):
-                await session.outbox.idle()
-        except TimeoutError:
-            # A send is stuck and would hold up the closing handshake, too.
-            log.info("a client did not read its last messages")
-            self.abort()
+        all_sent = asyncio.create_task(session.outbox.idle())
+        await asyncio.wait(
+            (all_sent, sender),
+            timeout=LAST_SEND_SECONDS,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if all_sent.done():
+            await self._connection.close(ending.close_code, ending.reason)
             return
-        await self._connection.close(ending.close_code, ending.reason)
+        # A send is stuck, or has failed, and would hold up the closing handshake, too.
+        log.info("a client did not read its last messages")
+        all_sent.cancel()
+        self.abort()

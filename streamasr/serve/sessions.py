@@ -64,10 +64,8 @@ class Sessions:
     def park(self, session: Session) -> None:
         """Its connection was cut: keep it for a while."""
         del self._held[session]
-        if session.ending.done():
-            self._end(session)
-            return
-        session.ending.add_done_callback(lambda _: self._give_up(session))
+        if not session.ending.done():  # else it has closed, and may come for its last final
+            session.ending.add_done_callback(lambda _: self._give_up(session))
         loop = asyncio.get_running_loop()
         self._parked[session] = loop.call_later(self._resume_seconds, self._give_up, session)
         if len(self._parked) > self._max_parked:
