@@ -4,6 +4,8 @@
 .DEFAULT_GOAL := help
 
 bin := .venv/bin
+# Two at a time: many tests wait for audio in real time.
+pytest := $(bin)/pytest --numprocesses 2 --dist loadfile
 
 help:           ## list the targets
 	@sed -n 's/^\([a-z]*\): *\([a-z]* *\)## /  make \1\t/p' Makefile | expand -t 16
@@ -15,14 +17,14 @@ run: setup      ## hear the microphone (a recording where there is none) and sho
 	$(bin)/streamasr serve --input mic --fallback tests/recordings/demo.flac --captions
 
 test: setup     ## run the tests
-	$(bin)/pytest
+	$(pytest)
 
 check: setup    ## everything that must pass: format, lint, types, imports, tests
 	$(bin)/ruff format --check
 	$(bin)/ruff check
 	$(bin)/mypy
 	$(bin)/lint-imports --no-logo
-	$(bin)/pytest
+	$(pytest)
 
 fix: setup      ## format, and mend what the linter can
 	$(bin)/ruff format

@@ -148,6 +148,7 @@ def state_bytes(stream: Stream) -> int:
     return state.samples.nbytes + preroll + state.network.size_bytes
 
 
+@pytest.mark.timeout(300)
 def test_the_state_does_not_grow_in_ten_minutes(recognizer: Recognizer, samples: Samples) -> None:
     stream = recognizer.stream()
     sizes, steps = set(), []

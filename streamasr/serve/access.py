@@ -131,7 +131,10 @@ class Access:
                 return "the Host header is malformed"
             allowed = {urlsplit(origin).hostname for origin in self.allowed_origins}
             if hostname not in allowed and not _is_safe_name(hostname, self.own_host):
-                return f"nothing is served under the name {hostname[:60]!r}"
+                return (
+                    f"nothing is served under the name {hostname[:60]!r}: use the address, or"
+                    " list http://NAME in serve.allowed_origins"
+                )
         return None
 
 

@@ -90,10 +90,11 @@ class Session:
     def show_status(self, *, changed: bool = True) -> None:
         """Send a status: of the microphone, and of this client's own stream where it has one.
         One that tells no change may be replaced by the next."""
+        status = self._microphone()  # as it is now: "recovered" is only told once
         if changed:
-            self._put(self._status)
+            self._put(lambda: self._encode_status(status))
         else:
-            self.outbox.put_heartbeat(self._status)
+            self.outbox.put_heartbeat(lambda: self._encode_status(status))
 
     def show_error(self, error: ProtocolError) -> None:
         """Send an error that does not end the session."""
@@ -137,8 +138,7 @@ class Session:
             case unknown:
                 assert_never(unknown)
 
-    def _status(self) -> str:
-        status = self._microphone()
+    def _encode_status(self, status: MicrophoneStatus) -> str:
         lag_ms, dropped_ms, audio_seconds = status.lag_ms, status.dropped_ms, status.audio_seconds
         if self._speaker is not None:
             stream = self._speaker.stream
