@@ -83,19 +83,20 @@ class Server:
         self._doors = doors
         config = self._config
         try:
-            flag, port = "--port", config.port
+            flag, host, port = "--port", config.host, config.port
             await self._listen(doors.main, self._serve_path, self._answer)
             if doors.vosk is not None:
                 flag, port = "--vosk-port", config.vosk_port or 0
                 await self._listen(doors.vosk, self._serve_vosk, self._answer_vosk)
             if doors.wyoming is not None:
                 flag, port = "--wyoming-port", config.wyoming_port or 0
+                host = config.wyoming_host
                 self._wyoming_server = await asyncio.start_server(
                     self._accept_wyoming, sock=doors.wyoming, backlog=LISTEN_BACKLOG
                 )
         except OSError as error:  # two daemons may both have bound; only one can listen
             doors.close()
-            raise address_taken(config.host, port, flag, error) from None
+            raise address_taken(host, port, flag, error) from None
         self._heartbeat = asyncio.create_task(self._beat())
 
     async def _listen(
