@@ -104,6 +104,7 @@ async def _round(
     url = f"ws://127.0.0.1:{doors.main.getsockname()[1]}/v1"
     watching = spawn.Process(target=_watch, args=(theirs, url, viewers, has_slow), daemon=True)
     watching.start()
+    theirs.close()  # so that its end is seen here
     said = _Round()
 
     def show(events: list[Event]) -> None:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from streamasr.cli_options import Subcommands, add_config_options, config_from, print_figures
+from streamasr.errors import ConfigError
 
 
 def add_evaluate(subcommands: Subcommands) -> None:
@@ -151,6 +152,8 @@ def add_bench(subcommands: Subcommands) -> None:
 def run_bench(parsed: argparse.Namespace) -> None:
     config, _ = config_from(parsed)
     if parsed.viewers is not None:
+        if parsed.viewers < 1:
+            raise ConfigError(f"--viewers must be 1 or more, not {parsed.viewers}")
         from streamasr.bench_viewers import bench_viewers
 
         print_figures(bench_viewers(parsed.viewers, config), as_json=parsed.json)

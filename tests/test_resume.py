@@ -254,3 +254,63 @@ async def test_more_missed_than_is_kept_is_an_unknown_session(recognizer, demo_p
         async with peer(daemon.url) as again:
             await send_json(again, type="resume", resume_token=speaker.token, after_seq=2)
             assert (await receive_until(again, "error"))[-1]["code"] == "unknown_session"
+
+
+async def test_a_session_cannot_be_resumed_by_itself(recognizer) -> None:
+    async with running(recognizer, ServeConfig(port=0, max_connections=1)) as daemon:
+        for _ in range(3):  # the only seat becomes free each time
+            async with connect(daemon.url, compression=None) as client:
+                hello = await receive(client)
+                token = hello["resume_token"]
+                await send_json(client, type="resume", resume_token=token, after_seq=1)
+                assert (await receive_until(client, "error"))[-1]["code"] == "unknown_session"
+
+
+async def test_two_that_want_each_others_session_do_not_wait_for_ever(recognizer) -> None:
+    config = ServeConfig(port=0, max_connections=2)
+    async with running(recognizer, config) as daemon:
+        async with connect(daemon.url) as one, connect(daemon.url) as other:
+            await want_each_other(one, other)
+        async with peer(daemon.url), peer(daemon.url):
+            pass  # both seats are free again
+
+
+async def want_each_other(one: ClientConnection, other: ClientConnection) -> None:
+    tokens = [(await receive(client))["resume_token"] for client in (one, other)]
+    for client, token in zip((one, other), reversed(tokens), strict=True):
+        await send_json(client, type="resume", resume_token=token, after_seq=1)
+    answers = await asyncio.gather(first_answer(one), first_answer(other))
+    assert set(answers) <= {"resumed", "unknown_session", "taken_over"}
+
+
+async def first_answer(client: ClientConnection) -> str:
+    """What a resume led to: ``resumed``, an error's code, or the reason of a close."""
+    try:
+        while True:
+            message = await receive(client)
+            if message["type"] in ("resumed", "error"):
+                return str(message.get("code", "resumed"))
+    except ConnectionClosed:
+        return client.close_reason or ""
+
+
+async def test_resumed_is_said_once_however_often_one_tries(
+    daemon: Running, demo_pcm: bytes
+) -> None:
+    speaker = Speaker(daemon.url)
+    await speaker.open()
+    await speaker.send(demo_pcm[:64_000])
+    for _ in range(3):  # cut before the answer is read
+        await abort(speaker.connection)
+        speaker.connection = await connect(daemon.url, compression=None)
+        token = speaker.token
+        await send_json(speaker.connection, type="resume", resume_token=token, after_seq=1)
+        while (message := await receive(speaker.connection))["session"] != speaker.session:
+            pass
+    while message["type"] != "resumed":
+        message = await receive(speaker.connection)
+    assert message["received"] == 1
+    await send_json(speaker.connection, type="close")
+    messages, _ = await receive_rest(speaker.connection)
+    assert not [message for message in messages if message["type"] == "resumed"]
+    assert told(messages)

@@ -95,6 +95,8 @@ class Viewer:
                 self._captions.partial("")
                 _note(f"{event.reason}; trying again")
             case Status() if event.microphone != self._microphone:
+                if self._microphone == "lost" and event.audio_seconds is not None:
+                    self._clock.begin_stream(event.audio_seconds)  # it stood still meanwhile
                 self._microphone = event.microphone
                 if event.microphone in MICROPHONE:
                     _note(MICROPHONE[event.microphone])

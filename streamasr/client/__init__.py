@@ -11,7 +11,8 @@
 A connection that is lost is made again, for ever. Where the server still has the session it
 goes on as if nothing had happened: what was missed comes, what was not acted on is sent
 again, nothing twice. Where it has not, a new session begins: its config and what was not
-acknowledged are sent to it, and finals may be missing (``Connected.resumed`` is False).
+acknowledged are sent to it, and finals may be missing or come again (``Connected.resumed`` is
+False).
 """
 
 from streamasr.client.client import Client

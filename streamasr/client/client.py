@@ -4,7 +4,6 @@ import asyncio
 import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -108,7 +107,8 @@ class Client:
         self._incoming = Incoming(self._changed.tell)
 
     async def __aenter__(self) -> Self:
-        connection, early = await self._arrive()
+        self._first_connection, early = await self._arrive()
+        connection = self._first_connection
         self._running = asyncio.create_task(self._run(connection, early))
         self._running.add_done_callback(lambda _: self._changed.tell())
         return self
@@ -125,6 +125,7 @@ class Client:
             await asyncio.wait((self._running,))
             if not self._running.cancelled():
                 self._running.exception()  # was raised where somebody waited, or nobody cared
+            await shut(self._first_connection)  # who leaves at once has not begun to run
 
     async def send(self, pcm: bytes | bytearray | memoryview) -> None:
         """Speak. Returns once the audio is queued, which waits while there is no connection or
@@ -290,16 +291,21 @@ class Client:
         except ConnectionClosed:
             if self._is_closing and connection.close_code == CloseCode.NORMAL_CLOSURE:
                 return None
-            if connection.close_code == CloseCode.POLICY_VIOLATION and connection.close_reason:
-                reason = connection.close_reason
+            reason = connection.close_reason
+            if connection.close_code == CloseCode.MESSAGE_TOO_BIG:
+                reason = "message_too_big"  # also where the websocket layer said it, with no reason
+            elif connection.close_code != CloseCode.POLICY_VIOLATION:
+                reason = None
+            if reason:
                 raise self._fatal(ServerError(reason, REFUSED.format(reason), True)) from None
             return GONE
         finally:
             self._is_connected = False
             sending.cancel()
-            with suppress(asyncio.CancelledError, ConnectionClosed):
-                await sending
-            await shut(connection)
+            try:  # not suppress: a cancellation of our own must go on
+                await asyncio.gather(sending, return_exceptions=True)
+            finally:
+                await shut(connection)
 
     async def _send_all(self, connection: ClientConnection) -> None:
         """Send what is queued. A busy server reads late: at most two windows are under way, or

@@ -74,6 +74,7 @@ async def open_connection(
             additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
             ssl=tls,
             compression=None,
+            proxy=None,  # of the environment, which is for the web
             open_timeout=OPEN_SECONDS,
             close_timeout=CLOSE_SECONDS,
             ping_interval=None,  # see receive

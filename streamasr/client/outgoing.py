@@ -19,6 +19,7 @@ class Outgoing:
     _first: int = field(default=0, init=False)
     _next: int = field(default=0, init=False)
     _keep: bool = field(default=True, init=False)
+    _was_heard: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         if self.config is not None:
@@ -46,13 +47,16 @@ class Outgoing:
         """The server has acted on the first ``received`` messages. A ``close`` is kept: where the
         answer to it is lost, the session after this one must be closed, too."""
         while self._first < min(received, self._next) and self._held[0] is not CLOSE:
-            self.held_bytes -= len(self._held.popleft())
+            message = self._held.popleft()
+            self.held_bytes -= len(message)
+            self._was_heard = self._was_heard or isinstance(message, bytes)
             self._first += 1
 
     def resume(self, received: int) -> None:
         """Go on in the same session with message number ``received``."""
         self.acknowledge(received)
         self._next = self._first
+        self.has_spoken = self._was_heard  # until then it is a viewer of the microphone
 
     def begin_session(self, *, keep: bool) -> None:
         """Say what is held to a session that knows nothing. Without ``keep`` the server never
@@ -62,4 +66,4 @@ class Outgoing:
             self.held_bytes += len(self.config)
         self._first = self._next = 0
         self._keep = keep
-        self.has_spoken = False
+        self.has_spoken = self._was_heard = False

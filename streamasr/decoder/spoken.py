@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from itertools import product
+from itertools import islice, product
 
 from num2words import num2words
 
@@ -43,7 +43,7 @@ def spoken_forms(text: str) -> list[Words]:
     forms: dict[Words, None] = {}
     for written in (plain, _BRACKETS.sub(" ", plain)):
         ways = [_say(token) for token in _TOKEN.findall(_INITIALS.sub(_spell, written))]
-        for way in list(product(*ways))[:_FORMS]:
+        for way in islice(product(*ways), _FORMS):
             words = tuple(word for part in way for word in part)
             if words:
                 forms[words] = None

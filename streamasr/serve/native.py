@@ -41,6 +41,7 @@ class NativePeer:
         self._session = sessions.open(self)
         self._is_wanted_elsewhere = asyncio.Event()
         self._has_let_go = asyncio.Event()
+        self._is_changing = False
         self._closed: ConnectionClosed | None = None
 
     @property
@@ -60,10 +61,13 @@ class NativePeer:
         """Drop the connection without another word."""
         self._connection.transport.abort()
 
-    async def let_go(self) -> None:
-        """Leave the session to another connection."""
+    async def let_go(self) -> bool:
+        """Leave the session to another connection; False where this one looks for another, too."""
+        if self._is_changing:
+            return False
         self._is_wanted_elsewhere.set()
         await self._has_let_go.wait()
+        return True
 
     async def run(self) -> Ending | None:
         """Greet, serve until either side ends it, send what is due, close. None where the client
@@ -85,7 +89,9 @@ class NativePeer:
 
     async def _change_session(self, resume: Resume) -> None:
         """Go on with the session that ``resume`` names, or with the same where it is gone."""
+        self._is_changing = True
         known = await self._sessions.take_over(resume.resume_token, self)
+        self._is_changing = False
         if known is not None and not known.resume(resume.after_seq):
             self._sessions.close(known)
             known = None
@@ -108,7 +114,7 @@ class NativePeer:
             )
             if wanted.done():
                 sender.cancel()
-                await self._connection.close(CloseCode.POLICY_VIOLATION, TAKEN_OVER)
+                await self._hang_up(CloseCode.POLICY_VIOLATION, TAKEN_OVER)
             elif session.ending.done() and not sender.done():
                 receiver.cancel()
                 await self._close(session, session.ending.result(), sender)
@@ -165,6 +171,14 @@ class NativePeer:
         is_fault = sent is not None and sent.code not in _NO_FAULT
         return not is_fault and self._connection.close_code in (None, CloseCode.ABNORMAL_CLOSURE)
 
+    async def _hang_up(self, close_code: int, reason: str) -> None:
+        """Close; a peer whose network has died takes not even the close frame."""
+        closing = asyncio.create_task(self._connection.close(close_code, reason))
+        await asyncio.wait((closing,), timeout=LAST_SEND_SECONDS)
+        if not closing.done():
+            self.abort()
+        log_defect((await asyncio.gather(closing, return_exceptions=True))[0])
+
     async def _close(self, session: Session, ending: Ending, sender: "asyncio.Task[None]") -> None:
         """Last final, then the error, then the close; each under its own time limit."""
         if not await session.flush():
@@ -179,7 +193,7 @@ class NativePeer:
             return_when=asyncio.FIRST_COMPLETED,
         )
         if all_sent.done():
-            await self._connection.close(ending.close_code, ending.reason)
+            await self._hang_up(ending.close_code, ending.reason)
             return
         # A send is stuck, or has failed, and would hold up the closing handshake, too.
         log.info("a client did not read its last messages")

@@ -33,6 +33,7 @@ class Outbox:
         self._sent: deque[tuple[int, str]] = deque()
         self._forgotten_seq = 0
         self._heartbeat: Write | None = None
+        self._resumed: Write | None = None
         self._partial: Partial | None = None
         self._partial_due = 0.0
         self._wake = asyncio.Event()
@@ -86,6 +87,11 @@ class Outbox:
         self._notify()
         return True
 
+    def put_resumed(self, write: Write) -> None:
+        """Say this after all that must arrive; once, however often the client tries."""
+        self._resumed = write
+        self._notify()
+
     async def idle(self) -> None:
         """Wait until everything that must arrive was sent; a waiting partial is dropped."""
         self._partial = None
@@ -101,6 +107,9 @@ class Outbox:
                 await send(self._again.popleft())
             elif self._queue:
                 await send(self._keep(self._queue.popleft()()))
+            elif self._resumed is not None:
+                write, self._resumed = self._resumed, None
+                await send(write())
             elif self._heartbeat is not None:
                 write, self._heartbeat = self._heartbeat, None
                 await send(write())

@@ -78,7 +78,7 @@ class Session:
         """Say again what came after ``after_seq``; False where that is not known any more."""
         if not self.outbox.send_again(after_seq):
             return False
-        self._put(lambda: self.outbox.encoder.encode_resumed(received=self.received))
+        self.outbox.put_resumed(lambda: self.outbox.encoder.encode_resumed(received=self.received))
         return True
 
     def show(self, events: list[Event]) -> None:

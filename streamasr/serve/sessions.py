@@ -10,8 +10,9 @@ from streamasr.serve.session import Session
 class Holder(Protocol):
     """A connection that serves a session."""
 
-    async def let_go(self) -> None:
-        """Leave the session to another connection; returns when no message of it is under way."""
+    async def let_go(self) -> bool:
+        """Leave the session to another connection; returns when no message of it is under way.
+        False where that cannot be."""
 
 
 class Sessions:
@@ -52,11 +53,12 @@ class Sessions:
         session = next((known for known in self if known.resume_token == resume_token), None)
         if session is None:
             return None
-        before = self._held.get(session)
-        if before is not None:
-            await before.let_go()
+        while (before := self._held.get(session)) is not None:
+            # A third connection may be faster: then it must let go, too.
+            if before is holder or not await before.let_go():
+                return None
         if session not in self._parked:
-            return None  # it ended meanwhile, or a third connection was faster
+            return None  # it ended meanwhile
         self._parked.pop(session).cancel()
         self._held[session] = holder
         return session
