@@ -8,6 +8,7 @@ finals go to every speaker and viewer, then it exits; within two seconds.
 import asyncio
 import io
 import os
+import resource
 import signal
 import socket
 import sys
@@ -42,6 +43,8 @@ Source = Microphone | AudioFile | PcmInput | None
 
 def run(config: Config, *, captions: bool = False) -> None:
     """Run until stopped or until the input ends. Raises StreamasrError."""
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     doors = open_doors(config.serve)
     with closing(doors):
         # Nothing was heard yet: a stop while the model loads has nothing to flush.

@@ -241,6 +241,20 @@ async def test_a_reader_that_does_not_read(tmp_path: Path, demo_pcm: bytes) -> N
         client.writer.close()
 
 
+async def test_pings_whose_answers_nobody_reads(tmp_path: Path, demo_pcm: bytes) -> None:
+    async with attacked(tmp_path, demo_pcm) as daemon:
+        client = await RawClient.open(daemon)
+        with pytest.raises(ConnectionError):
+            await ping_for_ever(client)
+        client.writer.close()
+
+
+async def ping_for_ever(client: RawClient) -> None:
+    while True:
+        client.send(9, bytes(125))
+        await client.writer.drain()
+
+
 async def send_for_ever(client: RawClient) -> None:
     while True:
         client.send(TEXT, b"{" * 1_000)

@@ -459,3 +459,18 @@ async def test_hot_words_are_one_speakers_own(daemon: Running, demo_pcm: bytes) 
     assert "gudd mornyng" in finals(heard)
     assert finals(await recognise(daemon.url, speech, 3_200)) == finals(without)
     assert finals_of(heard)[0]["endpoint_rule"] == "silence_after_words"
+
+
+async def test_a_defect_of_ours_is_told_as_such(
+    daemon: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(daemon.engine.recognizer, "search_for", fail)
+    async with peer(daemon.url) as client:
+        await send_json(client, type="config", phrases=["one"])
+        messages, close_code = await receive_rest(client)
+        assert [message["code"] for message in messages] == ["internal"]
+        assert close_code == 1011
+    assert "a defect" in caplog.text

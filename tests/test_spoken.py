@@ -41,3 +41,11 @@ def test_what_cannot_be_spoken_says_why(written: str, why: str) -> None:
 
 def test_a_name_of_many_numbers_has_few_forms() -> None:
     assert len(spoken_forms("101 202 303 404 505 606")) <= 6
+
+
+@pytest.mark.timeout(10)
+def test_a_name_made_to_be_expensive_costs_nothing() -> None:
+    """Each 101 has two readings; and no number has a name that long."""
+    assert len(spoken_forms("101 " * 40)) <= 6
+    for digits in ("9" * 190, "9" * 190 + "th", "9" * 100 + "." + "5" * 90):
+        assert spoken_forms(digits)[0][:3] == ("nine", "nine", "nine")

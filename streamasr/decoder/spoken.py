@@ -20,6 +20,8 @@ _INITIALS = re.compile(r"(?<![a-z0-9])((?:[a-z]\.){2,}[a-z]?)(?![a-z])")
 _TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?(?:st|nd|rd|th)?|[a-z'!$*]+|[&+%@=#]")
 _FORMS = 6
 """No name is given more readings than this."""
+_DIGITS = 15
+"""A longer number is spelled."""
 
 
 def spoken_forms(text: str) -> list[Words]:
@@ -70,6 +72,8 @@ def _say(token: str) -> list[Words]:
 
 def _say_number(token: str) -> list[Words]:
     digits = token.replace(",", "")
+    if len(digits) > _DIGITS:
+        return [tuple(_words(num2words(int(digit)))[0] for digit in digits if digit.isdigit())]
     if digits[-1].isalpha():
         return [_words(num2words(int(digits[:-2]), to="ordinal"))]
     if "." in digits:

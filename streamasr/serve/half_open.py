@@ -11,6 +11,8 @@ from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 
+UNREAD_BYTES = 4 << 20
+
 
 class HalfOpen:
     """The connections that are half open, oldest first."""
@@ -52,6 +54,13 @@ class _Watched(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._half_open.add(transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # What we say waits until it is read, but for the answers to pings: a flood of them by a
+        # client that does not read would fill the memory.
+        if self.transport.get_write_buffer_size() > UNREAD_BYTES:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._half_open.remove(self.transport)

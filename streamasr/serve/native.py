@@ -16,6 +16,7 @@ from streamasr.serve.peer import (
     check_size,
     ending_for,
     idle_error,
+    internal_error,
     log_defect,
 )
 from streamasr.serve.session import Session
@@ -158,6 +159,10 @@ class NativePeer:
                     return None
                 session.show_error(error)
                 await asyncio.sleep(0)  # a flood of mistakes must not outrun its answers
+            except Exception as defect:
+                if (internal := internal_error(defect)) is not None:
+                    session.end(ending_for(internal))
+                return None
             if not isinstance(command, Authenticate | Resume):
                 session.received += 1
 

@@ -87,15 +87,23 @@ def check_size(message: str | bytes, limit_bytes: int) -> None:
 
 
 async def until_ending(work: Callable[[], Awaitable[None]], ending: asyncio.Future[Ending]) -> None:
-    """Do ``work`` until it is done or ``ending`` is decided; a ProtocolError decides it.
-    Defects are logged."""
+    """Do ``work`` until it is done or ``ending`` is decided; an error decides it. Defects are
+    logged, and ``internal`` for the peer."""
     task = asyncio.ensure_future(work())
     await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
     task.cancel()
     (result,) = await asyncio.gather(task, return_exceptions=True)
-    if isinstance(result, ProtocolError) and not ending.done():
-        ending.set_result(ending_for(result))
+    error = result if isinstance(result, ProtocolError) else internal_error(result)
+    if error is not None and not ending.done():
+        ending.set_result(ending_for(error))
+
+
+def internal_error(result: object) -> ProtocolError | None:
+    """What a peer is told of a defect, which is logged; None where it is none."""
     log_defect(result)
+    if not isinstance(result, Exception) or isinstance(result, _EXPECTED):
+        return None
+    return ProtocolError("internal", "it failed here; see the daemon's log", fatal=True)
 
 
 def log_defect(result: object) -> None:

@@ -64,6 +64,7 @@ class Server:
         self._metrics = metrics
         self._microphone = microphone
         self._peers: dict[Peer, str] = {}
+        self._is_draining = False
         self._sessions = Sessions(
             lambda: Session(engine, config, endpoint, microphone),
             resume_seconds=config.resume_seconds,
@@ -141,6 +142,7 @@ class Server:
         the final of what was recognised still goes out; peers that do not read that within
         ``patience_seconds`` more are dropped.
         """
+        self._is_draining = True
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         for server in self._websocket_servers:
@@ -178,8 +180,8 @@ class Server:
         ):
             self._metrics.errors.labels("unauthorized").inc()
             return
-        self._half_open.remove(connection.transport)
-        await self._run(NativePeer(connection, self._sessions, self._config), "native")
+        peer = NativePeer(connection, self._sessions, self._config)
+        await self._run(peer, "native", connection.transport)
 
     async def _serve_vosk(self, connection: ServerConnection) -> None:
         first = None
@@ -188,9 +190,8 @@ class Server:
             if first is None:
                 self._metrics.errors.labels("unauthorized").inc()
                 return
-        self._half_open.remove(connection.transport)
         peer = VoskPeer(connection, self._engine, self._config, self._endpoint, first)
-        await self._run(peer, "vosk")
+        await self._run(peer, "vosk", connection.transport)
 
     def _accept_wyoming(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address = writer.get_extra_info("peername")[0]
@@ -208,23 +209,26 @@ class Server:
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 first = await reader.read(READ_BYTES)
-            self._half_open.remove(writer.transport)
             peer = WyomingPeer(first, reader, writer, self._engine, self._config, self._endpoint)
-            await self._run(peer, "wyoming")
+            await self._run(peer, "wyoming", writer.transport)
         except (TimeoutError, ConnectionError):
             pass
         finally:
             self._half_open.remove(writer.transport)
             writer.close()
 
-    async def _run(self, peer: Peer, protocol: str) -> None:
-        """Serve one peer to its end, or tell it that there are too many."""
+    async def _run(self, peer: Peer, protocol: str, transport: asyncio.BaseTransport) -> None:
+        """Serve one peer to its end, or tell it that there are too many; then it is half open
+        still, so that those who are refused are few, too."""
         limit = self._config.max_connections
-        if len(self._peers) >= limit:
+        if self._is_draining:
+            peer.end(Ending(CloseCode.GOING_AWAY))
+        elif len(self._peers) >= limit:
             message = f"{limit} are connected already; try again later"
             error = ProtocolError("too_many_connections", message, fatal=True)
             peer.end(ending_for(error))
         else:
+            self._half_open.remove(transport)
             self._peers[peer] = protocol
         try:
             ending = await peer.run()
