@@ -35,6 +35,8 @@ from streamasr.frontend.resample import PcmDecoder, Resampler, Samples
 from streamasr.recognizer import Recognizer, Stream
 
 TURN_SECONDS = 0.16
+BACKLOG_BYTES = 16 << 20
+"""A stream's backlog is never larger, however many bytes its seconds have."""
 
 T = TypeVar("T")
 
@@ -120,6 +122,9 @@ class EngineStream:
             self._decoder = PcmDecoder(pcm.encoding, pcm.channels)
             self._resampler = Resampler(pcm.sample_rate_hz, rate_hz)
             self._units_per_second = pcm.sample_rate_hz * pcm.channels * SAMPLE_BYTES[pcm.encoding]
+        self._limit_units = engine.max_backlog_seconds * self._units_per_second
+        if pcm is not None:
+            self._limit_units = min(self._limit_units, BACKLOG_BYTES)
         self._jobs: deque[_Job] = deque()
         self._fed_units = 0
         self._backlog_units = 0
@@ -212,8 +217,7 @@ class EngineStream:
     # Below: called with the engine's lock held, except _step.
 
     def _has_room(self, units: int) -> bool:
-        limit_units = self._engine.max_backlog_seconds * self._units_per_second
-        return self._backlog_units + units <= limit_units
+        return self._backlog_units + units <= self._limit_units
 
     def _grant_room(self) -> None:
         while self._waiting_for_room and self._has_room(self._waiting_for_room[0][0]):
@@ -302,6 +306,7 @@ class Engine:
         self._observe = observe
         self.lock = threading.Condition()
         self.line: deque[EngineStream] = deque()
+        self.making_search = asyncio.Lock()
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)

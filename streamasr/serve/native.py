@@ -158,13 +158,13 @@ class NativePeer:
                     session.end(ending_for(error))
                     return None
                 session.show_error(error)
-                await asyncio.sleep(0)  # a flood of mistakes must not outrun its answers
             except Exception as defect:
                 if (internal := internal_error(defect)) is not None:
                     session.end(ending_for(internal))
                 return None
             if not isinstance(command, Authenticate | Resume):
                 session.received += 1
+            await asyncio.sleep(0)  # a flood must not outrun its answers, nor hold others up
 
     def _was_cut(self) -> bool:
         """Whether the connection ended as a lost one does: without a close frame of the client,

@@ -1,7 +1,9 @@
 """A client's own audio on its way into the engine: the same for every protocol."""
 
 import asyncio
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from streamasr.config import EndpointConfig
 from streamasr.decoder.expected import Expected, Search
@@ -18,8 +20,20 @@ async def search_for(engine: Engine, expected: Expected) -> Search:
 
     Raises ProtocolError ``bad_phrases``.
     """
+    made: Future[Search] = Future()
+    made.set_running_or_notify_cancel()
+
+    def make() -> None:
+        try:
+            made.set_result(engine.recognizer.search_for(expected))
+        except BaseException as error:
+            made.set_exception(error)
+
     try:
-        return await asyncio.to_thread(engine.recognizer.search_for, expected)
+        async with engine.making_search:  # one at a time, or they take the processor from all
+            # A daemon: a stop waits for no search, as it would for the loop's own threads.
+            threading.Thread(target=make, name="search", daemon=True).start()
+            return await asyncio.wrap_future(made)
     except (ConfigError, LanguageModelError) as error:
         raise ProtocolError("bad_phrases", str(error)) from None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import assert_never
 
 from streamasr import __version__
@@ -97,6 +98,7 @@ class WyomingPeer:
                 command = command_of(message)
                 if command is not None:
                     await self._answer(command)
+                await asyncio.sleep(0)  # a flood must not hold others up
             await self._writer.drain()
             data = await self._read()
 
@@ -133,23 +135,25 @@ class WyomingPeer:
             raise ProtocolError("bad_value", "an audio-chunk has another format", fatal=True)
         if self._speaker is None:
             self._audio = _pcm(chunk)
+            show = partial(self._show, self._transcript)
             self._speaker = Speaker(
-                self._engine, self._audio, self._show, self._fail, endpoint=self._endpoint
+                self._engine, self._audio, show, self._fail, endpoint=self._endpoint
             )
         await self._speaker.hear(chunk.payload)
 
     async def _stop(self, *, even_if_silent: bool = False) -> None:
         """The end of what is spoken: its transcript."""
-        if self._speaker is not None:
-            await self._speaker.finish()
+        if self._speaker is not None and not await self._speaker.finish():
+            self._speaker.abandon()
         if self._speaker is not None or even_if_silent:
             self._write(self._transcript.end())
         self._speaker = None
         self._audio = None
         self._transcript = Transcript()
 
-    def _show(self, events: list[Event]) -> None:
-        self._write(self._transcript.hear(events))
+    def _show(self, transcript: Transcript, events: list[Event]) -> None:
+        if transcript is self._transcript:  # else it comes too late
+            self._write(transcript.hear(events))
 
     def _fail(self, problem: ProtocolError) -> None:
         self.end(Ending(0, problem))
