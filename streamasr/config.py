@@ -51,7 +51,8 @@ class ModelConfig:
     ``own_language_model`` is mixed with ``language_model``: a word's probability is
     ``own_weight`` times what it says of the word, and the rest what the other says.
     ``catalogue`` has titles and artists, ``hot_phrases`` phrases with weights, ``phrases`` all
-    that can be heard; without them nothing is expected.
+    that can be heard; without them nothing is expected. ``rest``: whether the network rests while
+    no voice is heard.
     """
 
     checkpoint: Path | None = None
@@ -64,6 +65,7 @@ class ModelConfig:
     catalogue: Path | None = None
     hot_phrases: Path | None = None
     phrases: Path | None = None
+    rest: bool = True
 
 
 @dataclass(frozen=True, slots=True)

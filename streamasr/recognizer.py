@@ -15,6 +15,9 @@ heard the last ``PREROLL_CHUNKS`` chunks again: every utterance is heard as the 
 heard utterances in training, however long the stream already lasts, and a first word that
 had begun inside the look-ahead is whole. An endpoint by length falls into running speech:
 there the network goes on, and the steps after the last whole word begin the next beam.
+
+Between utterances, where no voice was heard for ``REST_SECONDS``, the network and the search
+rest. A voice wakes them, and they hear the pre-roll first, so that nothing is cut off.
 """
 
 import math
@@ -51,9 +54,12 @@ from streamasr.events import (
     Word,
 )
 from streamasr.frontend.logmel import LogMel
+from streamasr.frontend.voice import VoiceDetector, VoiceState
 
 CHUNK_FRAMES = 16
 PREROLL_CHUNKS = 4
+REST_SECONDS = 1.0
+VOICE_PROBABILITY = 0.3
 PARTIAL_SECONDS = 0.5
 """While an utterance lasts a partial comes at least this often, changed or not."""
 _KEPT_SHARE = 0.5
@@ -71,6 +77,8 @@ class StreamState:
     Steps are counted from ``origin_samples``, where the network last began anew without
     pre-roll; ``first_step`` is the beam's first.
     ``missing_steps`` outputs of the network still belong to no audio (its look-ahead).
+    ``quiet_samples`` were heard since the last voice. While the stream rests, ``network`` and
+    ``beam`` are as at the beginning, and ``first_step`` is that of the next chunk.
     """
 
     samples: Samples
@@ -83,6 +91,9 @@ class StreamState:
     first_step: int
     utterance: int
     activity: Activity
+    voice: VoiceState
+    quiet_samples: int
+    is_resting: bool
     speech_started: bool
     partial: Partial | None
     finished: bool
@@ -102,8 +113,8 @@ class StreamState:
     def _rest(self) -> tuple[object, ...]:
         return (
             self.fed_samples, self.origin_samples, self.network, self.missing_steps, self.beam,
-            self.first_step, self.utterance, self.activity, self.speech_started, self.partial,
-            self.finished,
+            self.first_step, self.utterance, self.activity, self.voice, self.quiet_samples,
+            self.is_resting, self.speech_started, self.partial, self.finished,
         )  # fmt: skip
 
 
@@ -116,8 +127,13 @@ class Recognizer:
         loaded: LoadedSearch,
         decoder: DecoderConfig,
         endpoint: EndpointConfig,
+        *,
+        rests: bool = True,
     ) -> None:
+        """``rests``: whether the network rests while no voice is heard."""
         self.features: FeatureConfig = checkpoint.features
+        self.voice = VoiceDetector()
+        self.rests = rests
         self.logmel = LogMel(checkpoint.features)
         self.acoustic = AcousticModel(checkpoint)
         self.search = loaded.search
@@ -156,7 +172,7 @@ class Recognizer:
                 f"checkpoint {path} has another alphabet: it lacks the label {error} that the"
                 " search needs; use the lexicon it was trained with"
             ) from None
-        return cls(checkpoint, loaded, decoder, endpoint)
+        return cls(checkpoint, loaded, decoder, endpoint, rests=model.rest)
 
     def head(self, log_probs: LogProbs) -> NDArray[np.float32]:
         """``(steps, labels)`` of the units that the search reads."""
@@ -194,6 +210,9 @@ class Recognizer:
             first_step=0,
             utterance=0,
             activity=Activity(),
+            voice=self.voice.start(),
+            quiet_samples=0,
+            is_resting=self.rests,
             speech_started=False,
             partial=None,
             finished=False,
@@ -261,6 +280,10 @@ class Stream:
         return events
 
     @property
+    def _chunk_steps(self) -> int:
+        return CHUNK_FRAMES // self.recognizer.acoustic.subsampling
+
+    @property
     def _step_samples(self) -> int:
         return self.recognizer.acoustic.subsampling * self.recognizer.features.hop_samples
 
@@ -272,8 +295,7 @@ class Stream:
         """Hear what is left, then silence until the last fed sample's step has come out."""
         recognizer = self.recognizer
         wanted = -(-len(state.samples) // self._step_samples) + recognizer.acoustic.lookahead_steps
-        chunk_steps = CHUNK_FRAMES // recognizer.acoustic.subsampling
-        chunks = -(-wanted // chunk_steps)
+        chunks = -(-wanted // self._chunk_steps)
         overlap = recognizer.logmel.samples_for(1) - recognizer.features.hop_samples
         padded = np.zeros(chunks * recognizer.chunk_samples + overlap, np.float32)
         padded[: len(state.samples)] = state.samples
@@ -284,15 +306,70 @@ class Stream:
 
     def _hear_chunk(self, state: StreamState, events: list[Event]) -> StreamState:
         recognizer = self.recognizer
-        span = recognizer.logmel.samples_for(CHUNK_FRAMES)
-        frames = recognizer.logmel(state.samples[:span])
+        frames = recognizer.logmel(state.samples[: recognizer.logmel.samples_for(CHUNK_FRAMES)])
+        state = self._heed_voice(state)
+        state = replace(state, samples=state.samples[recognizer.chunk_samples :])
+        if state.is_resting and state.quiet_samples:
+            return replace(
+                state,
+                preroll=(*state.preroll, frames)[-PREROLL_CHUNKS:],
+                first_step=state.first_step + self._chunk_steps,
+            )
+        if state.is_resting:
+            state = self._wake(state, events)
+        state = self._hear_frames(state, frames, events)
+        rest_samples = REST_SECONDS * recognizer.sample_rate_hz
+        if recognizer.rests and not state.speech_started and state.quiet_samples >= rest_samples:
+            return self._rest(state)
+        return state
+
+    def _heed_voice(self, state: StreamState) -> StreamState:
+        """Count how long no voice was heard, the chunk that comes next included."""
+        chunk = state.samples[: self.recognizer.chunk_samples]
+        probabilities, voice = self.recognizer.voice.step(chunk, state.voice)
+        heard = np.max(probabilities) >= VOICE_PROBABILITY
+        return replace(
+            state, voice=voice, quiet_samples=0 if heard else state.quiet_samples + len(chunk)
+        )
+
+    def _rest(self, state: StreamState) -> StreamState:
+        """Forget the network and the beam, in which nothing was said."""
+        lookahead_steps = self.recognizer.acoustic.lookahead_steps
+        heard_steps = state.beam.steps + lookahead_steps - state.missing_steps
+        return replace(
+            state,
+            network=self.recognizer.acoustic.start(),
+            missing_steps=lookahead_steps,
+            beam=self._search.start(),
+            first_step=state.first_step + heard_steps,
+            activity=Activity(),
+            is_resting=True,
+        )
+
+    def _wake(self, state: StreamState, events: list[Event]) -> StreamState:
+        """Hear the pre-roll."""
+        preroll = state.preroll
+        state = replace(
+            state,
+            is_resting=False,
+            preroll=(),
+            first_step=state.first_step - len(preroll) * self._chunk_steps,
+        )
+        for frames in preroll:
+            state = self._hear_frames(state, frames, events)
+        return state
+
+    def _hear_frames(
+        self, state: StreamState, frames: Frames, events: list[Event]
+    ) -> StreamState:
+        """Run one chunk through the network and the search, and say what is new."""
+        recognizer = self.recognizer
         log_probs, network = recognizer.acoustic.step(frames, state.network)
         heard = recognizer.head(log_probs)
         skipped = min(state.missing_steps, len(heard))
         steps = heard[skipped:]
         state = replace(
             state,
-            samples=state.samples[recognizer.chunk_samples :],
             network=network,
             missing_steps=state.missing_steps - skipped,
             preroll=(*state.preroll, frames)[-PREROLL_CHUNKS:],
@@ -416,7 +493,7 @@ class Stream:
         without a word only the steps of the pre-roll do."""
         search = self._search
         best = search.best_whole(state.beam)
-        kept_from = -PREROLL_CHUNKS * CHUNK_FRAMES // self.recognizer.acoustic.subsampling
+        kept_from = -PREROLL_CHUNKS * self._chunk_steps
         if best.words:
             kept_from = best.words[-1].end_step
         rest = state.beam.log_probs[kept_from:]
