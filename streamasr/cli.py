@@ -89,10 +89,15 @@ def add_serve(subcommands: Subcommands) -> None:
 
 
 def run_serve(parsed: argparse.Namespace) -> None:
+    from streamasr.startup import Startup
+
+    startup = Startup()
     config, _ = config_from(parsed)
+    startup.lap("python")
     from streamasr import daemon
 
-    daemon.run(config, captions=parsed.captions)
+    startup.lap("imports")
+    daemon.run(config, captions=parsed.captions, startup=startup)
 
 
 def add_transcribe(subcommands: Subcommands) -> None:

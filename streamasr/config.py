@@ -96,13 +96,17 @@ class EndpointConfig:
 
 @dataclass(frozen=True, slots=True)
 class CaptureConfig:
-    """Where sound comes from: ``mic``, ``none``, ``-`` (standard input) or a file."""
+    """Where sound comes from: ``mic``, ``none``, ``-`` (standard input) or a file.
+
+    Where there is no microphone yet, ``fallback`` is played or, with ``wait``, one is waited for.
+    """
 
     input: str = "mic"
     device: str | None = None
     block_ms: int = 80
     ring_seconds: float = 10.0
     fallback: Path | None = None
+    wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)
