@@ -222,6 +222,8 @@ class Daemon:
             self._stopped.set()
 
     def _change(self, state: State) -> None:
+        if state == self._state:
+            return
         self._state = state
         self._server.publish_status()
         if state == "recovered":

@@ -12,11 +12,13 @@ from streamasr.engine import EngineStream
 from streamasr.errors import CaptureError, DeviceLostError, StreamasrError
 from streamasr.frontend.resample import Samples
 
-FIRST_RETRY_SECONDS = 0.5
-SLOWEST_RETRY_SECONDS = 10.0
+FIRST_RETRY_SECONDS = 0.25
+SLOWEST_RETRY_SECONDS = 1.0
 STOP_CHECK_SECONDS = 0.1
 
-State = Literal["ok", "lost", "recovered"]
+State = Literal["ok", "lost", "recovered", "muted"]
+Reopen = Callable[[], Microphone]
+Show = Callable[[State], None]
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,8 @@ class Listener:
     """Feeds ``stream`` until the source ends or ``stop`` is called, then finishes it.
 
     ``ended`` is resolved when the last event was delivered; it carries the StreamasrError
-    that ended the source, if one did.
+    that ended the source, if one did. ``mute`` and ``unmute`` are for a microphone; both may
+    be called from any thread, and before ``listen``.
     """
 
     def __init__(self, stream: EngineStream, sample_rate_hz: int) -> None:
@@ -33,10 +36,17 @@ class Listener:
         self._sample_rate_hz = sample_rate_hz
         self._microphone: Microphone | None = None
         self._lost_samples = 0
+        self._muting = threading.Event()
+        self._disturbed = threading.Event()
         self.stopping = threading.Event()
         self.ended: Future[None] = Future()
         self.ended.set_running_or_notify_cancel()
         self._thread: threading.Thread | None = None
+
+    @property
+    def wants_mute(self) -> bool:
+        """What was asked for last; the state ``muted`` is shown when the device is closed."""
+        return self._muting.is_set()
 
     @property
     def dropped_ms(self) -> int:
@@ -51,18 +61,35 @@ class Listener:
         """Feed every block, in a thread of its own."""
         self._start(lambda: self._play(blocks))
 
-    def listen(
-        self, opened: Microphone, reopen: Callable[[], Microphone], show: Callable[[State], None]
-    ) -> None:
-        """Feed from ``opened`` in a thread of its own; when it is lost, end the utterance
-        and ``reopen`` with growing pauses. ``show`` is called there with what changed."""
+    def listen(self, opened: Microphone | None, reopen: Reopen, show: Show) -> None:
+        """Feed from ``opened`` in a thread of its own. When it is lost the utterance ends, and
+        ``reopen`` is called until it gives a microphone; so it is from the beginning where
+        ``opened`` is None. ``show`` is called there with what changed: ``ok`` and ``recovered``
+        when the first sound came, ``lost`` and ``muted`` after the utterance's final."""
         self._start(lambda: self._listen(opened, reopen, show))
+
+    def mute(self) -> None:
+        """End the utterance and close the device, soon: nobody records any more."""
+        self._muting.set()
+        self._disturb()
+
+    def unmute(self) -> None:
+        """Look for the device again, as after a loss."""
+        self._muting.clear()
+        self._disturb()
 
     def stop(self, timeout_seconds: float = 0.3) -> None:
         """Stop feeding; the stream is finished with what it has."""
         self.stopping.set()
+        self._disturb()
         if self._thread is not None:
             self._thread.join(timeout_seconds)
+
+    def _disturb(self) -> None:
+        """Have the thread look at what is wanted now."""
+        self._disturbed.set()
+        if (microphone := self._microphone) is not None:
+            microphone.wake()
 
     def _start(self, run: Callable[[], None]) -> None:
         self._thread = threading.Thread(target=self._run, args=(run,), name="listener", daemon=True)
@@ -91,40 +118,57 @@ class Listener:
             if not self._feed(block):
                 return
 
-    def _listen(
-        self, opened: Microphone, reopen: Callable[[], Microphone], show: Callable[[State], None]
-    ) -> None:
-        self._microphone = opened
-        while True:
-            try:
-                while not self.stopping.is_set():
-                    self._feed(self._microphone.read())
-            except DeviceLostError as error:
-                log.warning("%s; waiting for it", error)
-            finally:
-                self._lost_samples += self._microphone.overrun_samples
-                lost, self._microphone = self._microphone, None
-                lost.close()
-            if self.stopping.is_set():
-                return
-            self._wait(self._stream.finalize("device_lost"))  # the final comes before the news
-            show("lost")
-            found = self._find(reopen)
-            if found is None:
-                return
-            self._microphone = found
-            log.warning("the microphone is back")
-            show("recovered")
-
-    def _find(self, reopen: Callable[[], Microphone]) -> Microphone | None:
-        """Try until a microphone opens; None when stopped."""
+    def _listen(self, opened: Microphone | None, reopen: Reopen, show: Show) -> None:
+        tell = _News(show)
         pause_seconds = FIRST_RETRY_SECONDS
-        while not self.stopping.wait(pause_seconds):
-            try:
-                return reopen()
-            except CaptureError:
-                pause_seconds = min(2 * pause_seconds, SLOWEST_RETRY_SECONDS)
-        return None
+        microphone = opened
+        if microphone is None and not self.wants_mute:
+            tell("lost")
+        while not self.stopping.is_set():
+            self._disturbed.clear()
+            if microphone is not None:
+                if self._hear(microphone, tell):
+                    pause_seconds = FIRST_RETRY_SECONDS
+                microphone = None
+            elif self.wants_mute:
+                tell("muted")
+                self._disturbed.wait()
+            else:
+                try:
+                    microphone = reopen()
+                except CaptureError:
+                    tell("lost")
+                    self._disturbed.wait(pause_seconds)
+                    pause_seconds = min(2 * pause_seconds, SLOWEST_RETRY_SECONDS)
+
+    def _hear(self, microphone: Microphone, tell: "_News") -> bool:
+        """Feed from ``microphone`` until it is lost, muted or stopped; it is closed then.
+        Whether there was any sound."""
+        heard = False
+        ended: Future[None] | None = None
+        self._microphone = microphone
+        try:
+            while not self.stopping.is_set() and not self.wants_mute:
+                block = microphone.read()
+                if len(block):
+                    heard = True
+                    tell("recovered" if tell.last in ("lost", "recovered") else "ok")
+                    self._feed(block)
+            if not self.stopping.is_set():
+                ended = self._stream.finalize("finalize")
+        except DeviceLostError as error:
+            if tell.last != "lost":
+                log.warning("%s; waiting for it", error)
+            # Told before the device is closed: that may take as long as a sound server hangs.
+            self._wait(self._stream.finalize("device_lost"))
+            tell("lost")
+        finally:
+            self._lost_samples += microphone.overrun_samples
+            self._microphone = None
+            microphone.close()
+        if ended is not None:
+            self._wait(ended)
+        return heard
 
     def _feed(self, block: Samples) -> bool:
         """Feed as soon as there is room; meanwhile the microphone's ring fills, and its
@@ -143,3 +187,18 @@ class Listener:
                 continue
             return True
         return False
+
+
+class _News:
+    """Tells each state once."""
+
+    def __init__(self, show: Show) -> None:
+        self._show = show
+        self.last: State | None = None
+
+    def __call__(self, state: State) -> None:
+        if state != self.last:
+            self.last = state
+            if state == "recovered":
+                log.warning("the microphone is back")
+            self._show(state)

@@ -90,14 +90,20 @@ class Microphone:
 
     def read(self) -> Samples:
         """Wait for the next block and return what is unread as ``(n,)`` float32 at the
-        model's rate. Raises DeviceLostError when the device gives no more blocks."""
+        model's rate; ``n`` is 0 after ``wake``. Raises DeviceLostError when the device gives no
+        more blocks."""
         if not self._block_came.wait(self._wait_seconds):
             raise DeviceLostError(f"the microphone {self.device.name!r} gives no more sound")
-        self._wait_seconds = SILENT_SECONDS
         self._block_came.clear()
         _, pcm = self._ring.read()
+        if len(pcm):
+            self._wait_seconds = SILENT_SECONDS
         frames = pcm.astype(np.float32) / np.float32(32768.0)
         return self._resampler.process(to_mono(frames.reshape(-1, self._channels)))
+
+    def wake(self) -> None:
+        """Have ``read`` return at once. From any thread."""
+        self._block_came.set()
 
     def close(self) -> None:
         """Let the device go."""

@@ -64,7 +64,7 @@ class Metrics:
     def watch_microphone(self, status: Callable[[], MicrophoneStatus]) -> None:
         """Tell of the daemon's own input whenever somebody asks."""
         state = Gauge("streamasr_microphone", "1 for its state.", ["state"], registry=self.registry)
-        for name in ("ok", "lost", "none"):
+        for name in ("ok", "lost", "muted", "none"):
             state.labels(name).set_function(
                 lambda name=name: float(_steady(status().state) == name)  # type: ignore[misc]
             )

@@ -39,7 +39,7 @@ PROTOCOL_VERSION = 1
 MAX_WEIGHT = 20
 MAX_SEQ = 2**53
 
-MicrophoneState = Literal["ok", "lost", "recovered", "none"]
+MicrophoneState = Literal["ok", "lost", "recovered", "muted", "none"]
 
 
 @dataclass(frozen=True, slots=True)
