@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -42,6 +43,13 @@ class Listener:
         self.ended: Future[None] = Future()
         self.ended.set_running_or_notify_cancel()
         self._thread: threading.Thread | None = None
+        self._alive_at_seconds = time.monotonic()
+
+    @property
+    def stalled_seconds(self) -> float:
+        """For how long the thread has neither read sound nor waited for room; says something
+        only while the microphone is open."""
+        return time.monotonic() - self._alive_at_seconds
 
     @property
     def wants_mute(self) -> bool:
@@ -150,6 +158,7 @@ class Listener:
         try:
             while not self.stopping.is_set() and not self.wants_mute:
                 block = microphone.read()
+                self._alive_at_seconds = time.monotonic()
                 if len(block):
                     heard = True
                     tell("recovered" if tell.last in ("lost", "recovered") else "ok")
@@ -181,6 +190,7 @@ class Listener:
     def _wait(self, future: Future[None]) -> bool:
         """Wait for the engine; False when stopped meanwhile."""
         while not self.stopping.is_set():
+            self._alive_at_seconds = time.monotonic()
             try:
                 future.result(STOP_CHECK_SECONDS)
             except FutureTimeoutError:
