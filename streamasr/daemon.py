@@ -222,10 +222,9 @@ class Daemon:
             self._stopped.set()
 
     def _change(self, state: State) -> None:
-        if state == self._state:
-            return
-        self._state = state
-        self._server.publish_status()
+        if state != self._state:
+            self._state = state
+            self._server.publish_status()
         if state == "recovered":
             self._state = "ok"
         if state != "lost":

@@ -28,15 +28,11 @@ class Notifier:
         self._has_failed = False
         self.watchdog_seconds = _watchdog_seconds(environment) if self._address else None
         """How often ``watchdog`` must be called, at the least; None: never."""
-        self._socket: socket.socket | None = None
-        if self._address:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._socket.settimeout(SEND_SECONDS)
 
     @property
     def is_heard(self) -> bool:
         """Whether there is somebody to tell."""
-        return self._socket is not None
+        return bool(self._address)
 
     def ready(self, status: str) -> None:
         """The start, or a reload, is over."""
@@ -63,10 +59,12 @@ class Notifier:
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def _send(self, *lines: str) -> None:
-        if self._socket is None:
+        if not self._address:
             return
         try:
-            self._socket.sendto("\n".join(lines).encode(), self._address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.settimeout(SEND_SECONDS)
+                sender.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
             if not self._has_failed:
                 log.warning("systemd cannot be told %s: %s", lines[0], error)
