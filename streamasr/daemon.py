@@ -20,6 +20,7 @@ from pathlib import Path
 from streamasr.captions.terminal import TerminalCaptions
 from streamasr.capture.listener import Listener, State
 from streamasr.capture.microphone import Microphone
+from streamasr.capture.search import MicrophoneSearch
 from streamasr.capture.wavfile import AudioFile, PcmInput, in_real_time
 from streamasr.config import Config
 from streamasr.engine import Engine, EngineStream
@@ -141,7 +142,7 @@ class Daemon:
         if isinstance(self._source, Microphone):
             listener.listen(
                 self._source,
-                lambda: Microphone(self._config.capture, self._sample_rate_hz),
+                MicrophoneSearch(self._config.capture, self._sample_rate_hz, self._source.device),
                 lambda state: _call(loop, lambda: self._change(state)),
             )
         else:
@@ -180,9 +181,16 @@ class Daemon:
     def _status(self) -> MicrophoneStatus:
         if self._stream is None or self._listener is None or self._state is None:
             return MicrophoneStatus()
-        stream = self._stream
-        lag_ms = round(stream.backlog_seconds * 1000)
-        return MicrophoneStatus(self._state, lag_ms, self._listener.dropped_ms, stream.fed_seconds)
+        counts = self._listener.counts
+        return MicrophoneStatus(
+            self._state,
+            lag_ms=round(self._stream.backlog_seconds * 1000),
+            dropped_ms=self._listener.dropped_ms,
+            audio_seconds=self._stream.fed_seconds,
+            clipped_samples=counts.clipped_samples,
+            overflows=counts.overflows,
+            drift_ppm=self._listener.drift_ppm,
+        )
 
     async def _drain(self) -> None:
         """The input's last final first, so that viewers get it; then everybody's own."""
