@@ -22,6 +22,7 @@ from pathlib import Path
 from streamasr.captions.terminal import TerminalCaptions
 from streamasr.capture.listener import Listener, State
 from streamasr.capture.microphone import Microphone
+from streamasr.capture.search import MicrophoneSearch
 from streamasr.capture.wavfile import AudioFile, PcmInput, in_real_time
 from streamasr.config import Config
 from streamasr.engine import Engine, EngineStream
@@ -191,9 +192,11 @@ class Daemon:
         self._stream = self._engine.open(self._show, self._fail)
         self._listener = listener = Listener(self._stream, self._sample_rate_hz)
         if isinstance(self._source, Microphone | Awaited):
+            opened = self._source if isinstance(self._source, Microphone) else None
+            device = None if opened is None else opened.device
             listener.listen(
-                self._source if isinstance(self._source, Microphone) else None,
-                lambda: Microphone(self._config.capture, self._sample_rate_hz),
+                opened,
+                MicrophoneSearch(self._config.capture, self._sample_rate_hz, device),
                 lambda state: _call(loop, lambda: self._change(state)),
             )
         else:
@@ -234,9 +237,16 @@ class Daemon:
     def _status(self) -> MicrophoneStatus:
         if self._stream is None or self._listener is None or self._state is None:
             return MicrophoneStatus()
-        stream = self._stream
-        lag_ms = round(stream.backlog_seconds * 1000)
-        return MicrophoneStatus(self._state, lag_ms, self._listener.dropped_ms, stream.fed_seconds)
+        counts = self._listener.counts
+        return MicrophoneStatus(
+            self._state,
+            lag_ms=round(self._stream.backlog_seconds * 1000),
+            dropped_ms=self._listener.dropped_ms,
+            audio_seconds=self._stream.fed_seconds,
+            clipped_samples=counts.clipped_samples,
+            overflows=counts.overflows,
+            drift_ppm=self._listener.drift_ppm,
+        )
 
     def _ready(self) -> None:
         """The first sound came, or none is wanted. The first call counts."""
