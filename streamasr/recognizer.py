@@ -363,9 +363,7 @@ class Stream:
             state = self._hear_frames(state, frames, events)
         return state
 
-    def _hear_frames(
-        self, state: StreamState, frames: Frames, events: list[Event]
-    ) -> StreamState:
+    def _hear_frames(self, state: StreamState, frames: Frames, events: list[Event]) -> StreamState:
         """Run one chunk through the network and the search, and say what is new."""
         recognizer = self.recognizer
         log_probs, network = recognizer.acoustic.step(frames, state.network)

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from websockets.asyncio.client import connect
@@ -31,10 +33,12 @@ async def test_ready_comes_with_the_first_sound(
     virtual_microphone: VirtualMicrophone, tmp_path: Path
 ) -> None:
     with notify_socket(tmp_path) as systemd:
-        environment = virtual_microphone.environment | systemd.environment
+        environment = virtual_microphone.environment | systemd.environment | WATCHDOG
         async with program("--input", "mic", environment=environment):
             *_, ready = await systemd.receive_until("READY=1")
             assert ready == "READY=1\nSTATUS=listening to the microphone; 0 speaking, 0 viewing"
+            await systemd.receive_until("WATCHDOG=1")
+            await systemd.receive_until("WATCHDOG=1")
             virtual_microphone.stop()
             await systemd.receive_until("STATUS=waiting for the microphone; 0 speaking, 0 viewing")
             virtual_microphone.start()
@@ -91,29 +95,51 @@ async def test_a_watchdog_of_another_process_is_not_fed(tmp_path: Path) -> None:
 
 async def test_a_network_that_hangs_shows_no_life(tmp_path: Path, demo_pcm: bytes) -> None:
     with notify_socket(tmp_path) as systemd:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.hanging_daemon"),
-            *("serve", "--port", "0", "--input", "none"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=os.environ | systemd.environment | WATCHDOG,
-        )
-        try:
+        environment = systemd.environment | WATCHDOG
+        async with hanging("network", "--input", "none", environment=environment) as process:
             await systemd.receive_until("WATCHDOG=1")
             assert process.stdout is not None
             url = (await process.stdout.readline()).decode().split()[-1]
             async with connect(url) as client:
                 await client.send(demo_pcm)
-                await line_with(process.stderr, "recognition has stalled")
-                systemd.unread()
-                await line_with(process.stderr, "recognition has stalled")
-                await line_with(process.stderr, "recognition has stalled")
-                assert not any("WATCHDOG" in message for message in systemd.unread())
-                await client.send('{"type": "ping"}')  # the event loop is well
-                await receive_until(client, type="pong")
-        finally:
-            process.kill()
-            await process.wait()
+                await shows_no_life(process, systemd)
+                await (await client.ping())  # the event loop is well
+
+
+async def test_a_microphone_that_hangs_shows_no_life(
+    virtual_microphone: VirtualMicrophone, tmp_path: Path
+) -> None:
+    with notify_socket(tmp_path) as systemd:
+        environment = virtual_microphone.environment | systemd.environment | WATCHDOG
+        async with hanging("microphone", environment=environment) as process:
+            await systemd.receive_until("READY=1")
+            await shows_no_life(process, systemd)
+
+
+@asynccontextmanager
+async def hanging(
+    part: str, *arguments: str, environment: Mapping[str, str]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.hanging_daemon", part, "serve", "--port", "0", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | dict(environment),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def shows_no_life(process: asyncio.subprocess.Process, systemd: NotifySocket) -> None:
+    """At every beat it either sends a sign of life or logs why not."""
+    await line_with(process.stderr, "recognition has stalled")
+    systemd.unread()
+    await line_with(process.stderr, "recognition has stalled")
+    await line_with(process.stderr, "recognition has stalled")
+    assert not any("WATCHDOG" in message for message in systemd.unread())
 
 
 async def line_with(stream: asyncio.StreamReader | None, words: str) -> None:
