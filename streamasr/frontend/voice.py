@@ -52,13 +52,9 @@ class VoiceDetector:
 
     def start(self) -> VoiceState:
         """The state of a stream that has heard nothing."""
-        return VoiceState(
-            np.zeros((2, 1, 128), np.float32), np.zeros(CONTEXT_SAMPLES, np.float32)
-        )
+        return VoiceState(np.zeros((2, 1, 128), np.float32), np.zeros(CONTEXT_SAMPLES, np.float32))
 
-    def step(
-        self, samples: Samples, state: VoiceState
-    ) -> tuple[NDArray[np.float32], VoiceState]:
+    def step(self, samples: Samples, state: VoiceState) -> tuple[NDArray[np.float32], VoiceState]:
         """``(n * WINDOW_SAMPLES,)`` samples in -1..1 at 16 kHz to ``(n,)`` probabilities."""
         memory, context = state.memory, state.context
         probabilities = []
@@ -69,3 +65,8 @@ class VoiceDetector:
             context = window[-CONTEXT_SAMPLES:]
             probabilities.append(probability[0, 0])
         return np.array(probabilities, np.float32), VoiceState(memory, context.copy())
+
+
+def voice_fits(sample_rate_hz: int, chunk_samples: int) -> bool:
+    """Whether chunks of this many samples at this rate can be given to ``VoiceDetector``."""
+    return sample_rate_hz == SAMPLE_RATE_HZ and chunk_samples % WINDOW_SAMPLES == 0
