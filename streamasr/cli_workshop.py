@@ -18,6 +18,9 @@ def add_evaluate(subcommands: Subcommands) -> None:
         "--snr-db", type=float, default=10.0, metavar="DB", help="how far below (default: 10)"
     )
     parser.add_argument(
+        "--quiet-before", type=float, default=0.0, metavar="SECONDS", help="of silence, before each"
+    )
+    parser.add_argument(
         "--offline", action="store_true", help="each recording at once, without endpoints"
     )
     parser.add_argument("--show", action="store_true", help="print what was said and heard")
@@ -32,7 +35,7 @@ def run_evaluate(parsed: argparse.Namespace) -> None:
     config, _ = config_from(parsed)
     from streamasr.training.evaluate import EvaluateConfig, evaluate_manifest
 
-    names = ("manifest", "limit", "noise", "snr_db", "offline", "show", "look_for")
+    names = ("manifest", "limit", "noise", "snr_db", "quiet_before", "offline", "show", "look_for")
     asked = EvaluateConfig(**{name: getattr(parsed, name) for name in names})
     figures = evaluate_manifest(asked, config.model, config.decoder, config.endpoint)
     print_figures(figures.as_json(), as_json=parsed.json)

@@ -54,7 +54,7 @@ from streamasr.events import (
     Word,
 )
 from streamasr.frontend.logmel import LogMel
-from streamasr.frontend.voice import VoiceDetector, VoiceState
+from streamasr.frontend.voice import VoiceDetector, VoiceState, voice_fits
 
 CHUNK_FRAMES = 16
 PREROLL_CHUNKS = 4
@@ -77,7 +77,8 @@ class StreamState:
     Steps are counted from ``origin_samples``, where the network last began anew without
     pre-roll; ``first_step`` is the beam's first.
     ``missing_steps`` outputs of the network still belong to no audio (its look-ahead).
-    ``quiet_samples`` were heard since the last voice. While the stream rests, ``network`` and
+    ``quiet_samples`` were heard since the last voice (0 where ``voice``, the detector's memory, is
+    None: then the stream never rests). While the stream rests, ``network`` and
     ``beam`` are as at the beginning, and ``first_step`` is that of the next chunk.
     """
 
@@ -91,7 +92,7 @@ class StreamState:
     first_step: int
     utterance: int
     activity: Activity
-    voice: VoiceState
+    voice: VoiceState | None
     quiet_samples: int
     is_resting: bool
     speech_started: bool
@@ -132,8 +133,7 @@ class Recognizer:
     ) -> None:
         """``rests``: whether the network rests while no voice is heard."""
         self.features: FeatureConfig = checkpoint.features
-        self.voice = VoiceDetector()
-        self.rests = rests
+        self.voice = VoiceDetector() if rests else None
         self.logmel = LogMel(checkpoint.features)
         self.acoustic = AcousticModel(checkpoint)
         self.search = loaded.search
@@ -145,7 +145,7 @@ class Recognizer:
         self.endpoint = endpoint
         self.model_name = checkpoint.name
         self.sample_rate_hz = checkpoint.features.sample_rate_hz
-        self.chunk_samples = CHUNK_FRAMES * checkpoint.features.hop_samples
+        self.chunk_samples = _chunk_samples(checkpoint.features)
         self.step_seconds = (
             self.acoustic.subsampling * checkpoint.features.hop_samples / self.sample_rate_hz
         )
@@ -174,6 +174,12 @@ class Recognizer:
                 f"checkpoint {path} has another alphabet: it lacks the label {error} that the"
                 " search needs; use the lexicon it was trained with"
             ) from None
+        features = checkpoint.features
+        if model.rest and not voice_fits(features.sample_rate_hz, _chunk_samples(features)):
+            raise CheckpointError(
+                f"checkpoint {path} has other features than the voice detector can follow; set"
+                " rest = false in the section [model] of the configuration file"
+            )
         recognizer = cls(checkpoint, search, decoder, endpoint, rests=model.rest)
         loaded("voice detector")
         return recognizer
@@ -214,9 +220,9 @@ class Recognizer:
             first_step=0,
             utterance=0,
             activity=Activity(),
-            voice=self.voice.start(),
+            voice=None if self.voice is None else self.voice.start(),
             quiet_samples=0,
-            is_resting=self.rests,
+            is_resting=self.voice is not None,
             speech_started=False,
             partial=None,
             finished=False,
@@ -311,7 +317,8 @@ class Stream:
     def _hear_chunk(self, state: StreamState, events: list[Event]) -> StreamState:
         recognizer = self.recognizer
         frames = recognizer.logmel(state.samples[: recognizer.logmel.samples_for(CHUNK_FRAMES)])
-        state = self._heed_voice(state)
+        if recognizer.voice is not None:
+            state = self._heed_voice(recognizer.voice, state)
         state = replace(state, samples=state.samples[recognizer.chunk_samples :])
         if state.is_resting and state.quiet_samples:
             return replace(
@@ -323,18 +330,18 @@ class Stream:
             state = self._wake(state, events)
         state = self._hear_frames(state, frames, events)
         rest_samples = REST_SECONDS * recognizer.sample_rate_hz
-        if recognizer.rests and not state.speech_started and state.quiet_samples >= rest_samples:
+        if not state.speech_started and state.quiet_samples >= rest_samples:
             return self._rest(state)
         return state
 
-    def _heed_voice(self, state: StreamState) -> StreamState:
+    def _heed_voice(self, detector: VoiceDetector, state: StreamState) -> StreamState:
         """Count how long no voice was heard, the chunk that comes next included."""
+        assert state.voice is not None
         chunk = state.samples[: self.recognizer.chunk_samples]
-        probabilities, voice = self.recognizer.voice.step(chunk, state.voice)
-        heard = np.max(probabilities) >= VOICE_PROBABILITY
-        return replace(
-            state, voice=voice, quiet_samples=0 if heard else state.quiet_samples + len(chunk)
-        )
+        probabilities, voice = detector.step(chunk, state.voice)
+        is_heard = bool(np.max(probabilities) >= VOICE_PROBABILITY)
+        quiet_samples = 0 if is_heard else state.quiet_samples + len(chunk)
+        return replace(state, voice=voice, quiet_samples=quiet_samples)
 
     def _rest(self, state: StreamState) -> StreamState:
         """Forget the network and the beam, in which nothing was said."""
@@ -544,6 +551,10 @@ class Stream:
             )
             for hypothesis, share in zip(hypotheses, shares_of(scores), strict=True)
         )
+
+
+def _chunk_samples(features: FeatureConfig) -> int:
+    return CHUNK_FRAMES * features.hop_samples
 
 
 def _sentence(unspoken: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ import streamasr
 LIGHT_PACKAGES = ("wire", "client", "captions", "music")
 HEAVY = (
     "torch",
+    "onnxruntime",
     "streamasr.acoustic",
     "streamasr.decoder",
     "streamasr.recognizer",

@@ -65,3 +65,8 @@ class VoiceDetector:
             context = window[-CONTEXT_SAMPLES:]
             probabilities.append(probability[0, 0])
         return np.array(probabilities, np.float32), VoiceState(memory, context.copy())
+
+
+def voice_fits(sample_rate_hz: int, chunk_samples: int) -> bool:
+    """Whether chunks of this many samples at this rate can be given to ``VoiceDetector``."""
+    return sample_rate_hz == SAMPLE_RATE_HZ and chunk_samples % WINDOW_SAMPLES == 0

@@ -147,13 +147,14 @@ def evaluate(
     recordings: Sequence[Recording],
     *,
     noise: Noise | None = None,
+    quiet_seconds: float = 0.0,
     skipped: Sequence[str] = (),
     show: bool = False,
     phrases: Sequence[str] = (),
 ) -> Figures:
-    """Read ``recordings`` one after the other, with ``noise`` mixed in. ``show`` prints said
-    and heard, ``phrases`` are looked for in both. What is ``skipped``, here or before, is named
-    on stderr and counted.
+    """Read ``recordings`` one after the other, after ``quiet_seconds`` of silence, with ``noise``
+    mixed into both. ``show`` prints said and heard, ``phrases`` are looked for in both. What is
+    ``skipped``, here or before, is named on stderr and counted.
 
     Raises ConfigError where no recording can be decoded.
     """
@@ -164,6 +165,7 @@ def evaluate(
     waits: list[float] = []
     right = said_phrases = heard_phrases = 0
     audio_seconds = compute_seconds = 0.0
+    quiet = np.zeros(round(quiet_seconds * _SAMPLE_RATE_HZ), np.float32)
     for number, recording in enumerate(
         track(recordings, "evaluate", disable=show, console=console)
     ):
@@ -172,6 +174,7 @@ def evaluate(
         except AudioFormatError as error:
             reasons.append(str(error))
             continue
+        samples = np.concatenate([quiet, samples])
         reading = reader(samples if noise is None else noise.mix(samples, number))
         compute_seconds += reading.compute_seconds
         waits.append(reading.wait_seconds)
@@ -208,13 +211,15 @@ def evaluate(
 @dataclass(frozen=True, slots=True)
 class EvaluateConfig:
     """What ``streamasr evaluate`` was asked: the first ``limit`` recordings, all if None;
-    ``noise`` recordings mixed in at ``snr_db``; ``offline``, the whole recording at once;
+    ``noise`` recordings mixed in at ``snr_db``; ``quiet_before``, seconds of silence before each,
+    in which a stream may rest; ``offline``, the whole recording at once;
     ``look_for``, a file of phrases whose recall is measured."""
 
     manifest: Path
     limit: int | None = None
     noise: Path | None = None
     snr_db: float = 10.0
+    quiet_before: float = 0.0
     offline: bool = False
     show: bool = False
     look_for: Path | None = None
@@ -239,6 +244,7 @@ def evaluate_manifest(
         reader,
         list(islice(manifest.recordings, config.limit)),
         noise=noise,
+        quiet_seconds=config.quiet_before,
         skipped=(*manifest.skipped, *(noise.skipped if noise else ())),
         show=config.show,
         phrases=() if config.look_for is None else read_phrases(config.look_for),
