@@ -2,11 +2,13 @@
 
 It binds its address, loads the recognizer, opens its input, and only then says that it
 listens. On SIGTERM or SIGINT, and where a file or standard input ends, it drains: pending
-finals go to every speaker and viewer, then it exits; within two seconds.
+finals go to every speaker and viewer, then it exits; within two seconds. SIGUSR2 mutes the
+microphone, and the next one opens it again.
 """
 
 import asyncio
 import io
+import logging
 import os
 import resource
 import signal
@@ -20,6 +22,7 @@ from pathlib import Path
 from streamasr.captions.terminal import TerminalCaptions
 from streamasr.capture.listener import Listener, State
 from streamasr.capture.microphone import Microphone
+from streamasr.capture.mute import MuteSwitch
 from streamasr.capture.wavfile import AudioFile, PcmInput, in_real_time
 from streamasr.config import Config
 from streamasr.engine import Engine, EngineStream
@@ -38,7 +41,14 @@ STOP_INPUT_SECONDS = 0.2
 LAST_FINAL_SECONDS = 0.5
 DRAIN_SECONDS = 0.5
 
-Source = Microphone | AudioFile | PcmInput | None
+log = logging.getLogger(__name__)
+
+
+class Awaited:
+    """A microphone that is not open yet."""
+
+
+Source = Microphone | Awaited | AudioFile | PcmInput | None
 
 
 def run(config: Config, *, captions: bool = False) -> None:
@@ -50,15 +60,18 @@ def run(config: Config, *, captions: bool = False) -> None:
         # Nothing was heard yet: a stop while the model loads has nothing to flush.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
+        switch = MuteSwitch.of_environment()
+        signal.signal(signal.SIGUSR2, lambda *_: switch.set(not switch.is_muted))
         recognizer = Recognizer.load(config.model, config.decoder, config.endpoint)
         if recognizer.unspoken:
             print(f"streamasr: {recognizer.unspoken}", file=sys.stderr)
-        source = open_source(config, recognizer.sample_rate_hz)
-        asyncio.run(Daemon(config, recognizer, source, captions=captions).run(doors))
+        source = open_source(config, recognizer.sample_rate_hz, muted=switch.is_muted)
+        asyncio.run(Daemon(config, recognizer, source, switch, captions=captions).run(doors))
 
 
-def open_source(config: Config, sample_rate_hz: int) -> Source:
-    """What ``--input`` names, opened; the fallback where there is no microphone.
+def open_source(config: Config, sample_rate_hz: int, *, muted: bool = False) -> Source:
+    """What ``--input`` names, opened; the fallback where there is no microphone. A microphone
+    that is muted stays closed.
 
     Raises CaptureError or AudioFormatError.
     """
@@ -69,6 +82,8 @@ def open_source(config: Config, sample_rate_hz: int) -> Source:
         return PcmInput(io.FileIO(STDIN, closefd=False), sample_rate_hz, block_ms=capture.block_ms)
     if capture.input != "mic":
         return AudioFile(Path(capture.input), sample_rate_hz, capture.block_ms)
+    if muted:
+        return Awaited()
     try:
         return Microphone(capture, sample_rate_hz)
     except CaptureError as error:
@@ -83,10 +98,18 @@ class Daemon:
     """One run of the service; everything but the listener's thread is on the event loop."""
 
     def __init__(
-        self, config: Config, recognizer: Recognizer, source: Source, *, captions: bool
+        self,
+        config: Config,
+        recognizer: Recognizer,
+        source: Source,
+        switch: MuteSwitch,
+        *,
+        captions: bool,
     ) -> None:
         self._config = config
         self._source = source
+        self._switch = switch
+        self._has_microphone = isinstance(source, Microphone | Awaited)
         self._sample_rate_hz = recognizer.sample_rate_hz
         metrics = Metrics(recognizer.model_name)
         self._engine = Engine(
@@ -94,9 +117,18 @@ class Daemon:
             max_backlog_seconds=config.serve.max_backlog_seconds,
             observe=metrics.observe,
         )
-        self._server = Server(self._engine, config.serve, config.endpoint, metrics, self._status)
+        self._server = Server(
+            self._engine,
+            config.serve,
+            config.endpoint,
+            metrics,
+            self._status,
+            self._set_muted if self._has_microphone else None,
+        )
         self._captions = TerminalCaptions() if captions else None
         self._state: State | None = None if source is None else "ok"
+        if isinstance(source, Awaited):
+            self._state = "muted" if switch.is_muted else "lost"
         self._stream: EngineStream | None = None
         self._listener: Listener | None = None
         self._stopped = asyncio.Event()
@@ -107,6 +139,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
+        loop.add_signal_handler(signal.SIGUSR2, self._toggle_mute)
         self._engine.start()
         try:
             await self._server.start(doors)
@@ -138,9 +171,11 @@ class Daemon:
         loop = asyncio.get_running_loop()
         self._stream = self._engine.open(self._show, self._fail)
         self._listener = listener = Listener(self._stream, self._sample_rate_hz)
-        if isinstance(self._source, Microphone):
+        if isinstance(self._source, Microphone | Awaited):
+            if self._switch.is_muted:
+                listener.mute()
             listener.listen(
-                self._source,
+                self._source if isinstance(self._source, Microphone) else None,
                 lambda: Microphone(self._config.capture, self._sample_rate_hz),
                 lambda state: _call(loop, lambda: self._change(state)),
             )
@@ -168,6 +203,17 @@ class Daemon:
         if not ended.cancelled():
             self._failure = self._failure or ended.exception()  # type: ignore[assignment]
             self._stopped.set()
+
+    def _set_muted(self, muted: bool) -> None:
+        self._switch.set(muted)
+        if self._listener is not None:  # else it is told when it begins
+            (self._listener.mute if muted else self._listener.unmute)()
+
+    def _toggle_mute(self) -> None:
+        if self._has_microphone:
+            self._set_muted(not self._switch.is_muted)
+        else:
+            log.warning("SIGUSR2: no microphone is heard that could be muted")
 
     def _change(self, state: State) -> None:
         if state == self._state:
