@@ -26,7 +26,7 @@ from streamasr.cli_workshop import (
     add_train,
     add_tune,
 )
-from streamasr.config import config_as_toml
+from streamasr.config_text import config_as_toml, example_config
 from streamasr.errors import StreamasrError
 
 INTERRUPTED = 130
@@ -195,9 +195,15 @@ def add_config(subcommands: Subcommands) -> None:
         "config", help="effective settings and where each came from, as a configuration file"
     )
     add_config_options(parser, SOUND_FLAGS)
+    parser.add_argument(
+        "--example", action="store_true", help="every setting explained, as a file to begin with"
+    )
     parser.set_defaults(run=run_config)
 
 
 def run_config(parsed: argparse.Namespace) -> None:
+    if parsed.example:
+        print(example_config(), end="")
+        return
     config, origins = config_from(parsed)
     print(config_as_toml(config, origins), end="")
