@@ -26,7 +26,7 @@ from streamasr.cli_workshop import (
     add_train,
     add_tune,
 )
-from streamasr.config import config_as_toml
+from streamasr.config_text import config_as_toml, example_config
 from streamasr.errors import StreamasrError
 
 INTERRUPTED = 130
@@ -63,6 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
         add_serve,
         add_transcribe,
         add_captions,
+        add_mute,
+        add_unmute,
         add_devices,
         add_config,
         add_evaluate,
@@ -121,15 +123,20 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
 
 def add_captions(subcommands: Subcommands) -> None:
     parser = subcommands.add_parser("captions", help="live captions of a daemon's microphone")
-    parser.add_argument("url", nargs="?", metavar="URL", help="default: ws://127.0.0.1:8765/v1")
+    add_daemon_options(parser)
     for format_ in ("srt", "vtt"):
         text = f"append subtitles to this {format_.upper()} file, too"
         parser.add_argument(f"--{format_}", type=Path, metavar="FILE", help=text)
+    parser.set_defaults(run=run_captions)
+
+
+def add_daemon_options(parser: argparse.ArgumentParser) -> None:
+    """Which daemon, and how it lets one in."""
+    parser.add_argument("url", nargs="?", metavar="URL", help="default: ws://127.0.0.1:8765/v1")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="the daemon's token")
     parser.add_argument(
         "--ca-file", type=Path, metavar="FILE", help="trust these certificates (PEM) for wss://"
     )
-    parser.set_defaults(run=run_captions)
 
 
 def run_captions(parsed: argparse.Namespace) -> None:
@@ -145,6 +152,27 @@ def run_captions(parsed: argparse.Namespace) -> None:
         vtt=parsed.vtt,
     )
     asyncio.run(watching)
+
+
+def add_mute(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("mute", help="close a daemon's microphone")
+    add_daemon_options(parser)
+    parser.set_defaults(run=run_mute, muted=True)
+
+
+def add_unmute(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("unmute", help="open a daemon's microphone again")
+    add_daemon_options(parser)
+    parser.set_defaults(run=run_mute, muted=False)
+
+
+def run_mute(parsed: argparse.Namespace) -> None:
+    from streamasr.client import DEFAULT_URL, read_token, set_muted
+
+    token = None if parsed.token_file is None else read_token(parsed.token_file)
+    url = parsed.url or DEFAULT_URL
+    asyncio.run(set_muted(url, parsed.muted, token=token, ca_file=parsed.ca_file))
+    print("the microphone is muted" if parsed.muted else "the microphone is heard again")
 
 
 def add_devices(subcommands: Subcommands) -> None:
@@ -172,9 +200,15 @@ def add_config(subcommands: Subcommands) -> None:
         "config", help="effective settings and where each came from, as a configuration file"
     )
     add_config_options(parser, SOUND_FLAGS)
+    parser.add_argument(
+        "--example", action="store_true", help="every setting explained, as a file to begin with"
+    )
     parser.set_defaults(run=run_config)
 
 
 def run_config(parsed: argparse.Namespace) -> None:
+    if parsed.example:
+        print(example_config(), end="")
+        return
     config, origins = config_from(parsed)
     print(config_as_toml(config, origins), end="")

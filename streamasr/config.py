@@ -1,11 +1,10 @@
 """Settings: one frozen dataclass per stage, and how they are loaded."""
 
 import difflib
-import json
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -148,6 +147,55 @@ class Config:
     serve: ServeConfig = field(default_factory=ServeConfig)
 
 
+DESCRIPTIONS: dict[str, str] = {
+    "model.checkpoint": "The acoustic network; the shipped one where it is not set.",
+    "model.language_model": "KenLM language model; the shipped one where it is not set.",
+    "model.own_language_model": "One of your own texts, by `streamasr lm build`; mixed with it.",
+    "model.own_weight": "How much of a word's probability comes from own_language_model.",
+    "model.lexicon": "Pronunciations, one a line; the shipped ones where it is not set.",
+    "model.units": "What the search reads; phones need the lexicon.",
+    "model.use_language_model": "Whether a language model helps at all.",
+    "model.catalogue": "A table with `title` and `artist` to expect, TSV or CSV.",
+    "model.hot_phrases": "Phrases to expect: one a line, optionally a tab and a weight.",
+    "model.phrases": "Nothing but these is heard: one a line, [unk] for anything else.",
+    "model.rest": "Whether the network rests while no voice is heard.",
+    "decoder.beam_size": "Hypotheses kept at every step; more are slower and hear better.",
+    "decoder.beam_threshold": "Hypotheses whose score is this much below the best are dropped.",
+    "decoder.lm_weight": "Weight of the language model's score beside the network's.",
+    "decoder.word_bonus": "Added to the score for every word; above 0 more words are heard.",
+    "decoder.max_alternatives": "Other readings that a final brings.",
+    "decoder.commit_share": "What this share of the beam agrees on does not change any more.",
+    "decoder.partial_share": "A partial shows words that this share of the beam hears.",
+    "endpoint.silence_without_words_seconds": "Silence that ends an utterance with no word in it.",
+    "endpoint.silence_after_words_seconds": "Silence that ends an utterance after a word.",
+    "endpoint.utterance_seconds": "An utterance that lasts so long is cut after its last word.",
+    "capture.input": "What is heard: mic, none, - (standard input: s16le, 16 kHz, mono) or a file.",
+    "capture.device": "The microphone, by part of its name or by its index in `streamasr devices`.",
+    "capture.block_ms": "Sound that the microphone hands over at once.",
+    "capture.ring_seconds": "Sound that is kept while the daemon is too busy to read it.",
+    "capture.fallback": "A file that is played where there is no microphone.",
+    "serve.host": "Address to listen on; others than this machine's own need a token_file.",
+    "serve.port": "Port of websockets, captions page, /healthz and /metrics; 0 picks a free one.",
+    "serve.vosk_port": "Port of Vosk's protocol, usually 2700.",
+    "serve.wyoming_host": "Address of the Wyoming port; others need wyoming_allow.",
+    "serve.wyoming_port": "Port of the Wyoming protocol, for Home Assistant; usually 10300.",
+    "serve.wyoming_allow": 'Who may use Wyoming, as in ["192.168.1.20", "10.0.0.0/8"].',
+    "serve.token_file": "The secret that clients need; made where it is missing.",
+    "serve.tls_certificate": "Certificate for wss:// and https://, as PEM.",
+    "serve.tls_key": "The certificate's private key, as PEM.",
+    "serve.allowed_origins": 'Web pages that may connect, too, as in ["http://music.local"].',
+    "serve.max_connections": "Clients at once.",
+    "serve.max_half_open": "Connections that have not said yet what they want.",
+    "serve.max_message_bytes": "One message of a client is never larger.",
+    "serve.max_backlog_seconds": "Audio of a client that may wait to be recognised.",
+    "serve.viewer_queue_finals": "Messages that may wait for a client that reads slowly.",
+    "serve.status_interval_seconds": "Pause between two statuses where nothing changes.",
+    "serve.idle_seconds": "A speaker that sends nothing for so long is closed.",
+    "serve.resume_seconds": "A client that was cut off may come back for so long; 0 for never.",
+}
+"""Every setting in a sentence. Units stand in the names, limits in ``LIMITS``."""
+
+
 # ---- Loading: TOML sections and command-line flags over the defaults above. ----------------
 
 Origins = dict[str, str]
@@ -206,32 +254,13 @@ def load_config(
                 origins[name], value = given[name]
                 try:
                     values[setting] = _convert(hint, value, folder, LIMITS.get(name))
-                except ValueError as expected:
+                except ValueError:
                     where = "" if origins[name] in ("default", str(path)) else f" ({origins[name]})"
-                    mistakes.append(f"{name}{where} must be {expected}, not {value!r}")
+                    mistakes.append(f"{name}{where} must be {expected(name)}, not {value!r}")
         sections[section] = settings(**values)
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     return Config(**sections), origins  # type: ignore[arg-type]
-
-
-def config_as_toml(config: Config, origins: Origins) -> str:
-    """The effective settings as a configuration file, with where each came from."""
-    lines: list[str] = []
-    for section in fields(config):
-        lines.append(f"[{section.name}]")
-        values = getattr(config, section.name)
-        for setting in fields(values):
-            value = getattr(values, setting.name)
-            origin = origins[f"{section.name}.{setting.name}"]
-            text = (
-                f"# {setting.name} is not set"
-                if value is None
-                else f"{setting.name} = {_toml_value(value)}"
-            )
-            lines.append(f"{text:<48}  # {origin}")
-        lines.append("")
-    return "\n".join(lines)
 
 
 def _read_toml(path: Path, mistakes: list[str]) -> dict[str, object]:
@@ -265,28 +294,55 @@ def _did_you_mean(given: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
+def expected(name: str) -> str:
+    """What the setting ``section.name`` must be, in words."""
+    hint, limits = setting_types()[name], LIMITS.get(name)
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return "a list of texts"
+    kind = _kind(hint)
+    if kind in (int, float):
+        range_text = "" if limits is None else f" in {limits[0]:.12g}..{limits[1]:.12g}"
+        return ("a whole number" if kind is int else "a number") + range_text
+    return {Path: "a path", str: "a text", bool: "true or false"}[kind]
+
+
+def setting_types() -> dict[str, Any]:
+    """The type of every setting, by ``section.name``."""
+    return {
+        f"{section}.{setting}": hint
+        for section, settings in get_type_hints(Config).items()
+        for setting, hint in get_type_hints(settings).items()
+    }
+
+
+def _kind(hint: Any) -> Any:
+    """The type itself, where None is possible, too."""
+    choices = [choice for choice in get_args(hint) if choice is not type(None)]
+    return choices[0] if choices else hint
+
+
 def _convert(hint: Any, value: object, folder: Path, limits: tuple[float, float] | None) -> object:
-    """``value`` as the type ``hint``; raises ValueError that says what it must be."""
+    """``value`` as the type ``hint``; raises ValueError."""
     if get_origin(hint) is Literal:
         if value in get_args(hint):
             return value
-        raise ValueError(" or ".join(map(repr, get_args(hint))))
-    choices = [choice for choice in get_args(hint) if choice is not type(None)]
+        raise ValueError
     if get_origin(hint) is tuple:
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
             return tuple(value)
-        raise ValueError("a list of texts")
-    kind = choices[0] if choices else hint
+        raise ValueError
+    kind = _kind(hint)
     if kind is Path:
         if isinstance(value, str | Path) and str(value):
             return value if isinstance(value, Path) else folder / value
-        raise ValueError("a path")
+        raise ValueError
     if kind is str or kind is bool:
         if isinstance(value, kind):
             return value
-        raise ValueError("a text" if kind is str else "true or false")
-    whole = kind is int
-    number = value if isinstance(value, int) or not whole else None
+        raise ValueError
+    number = value if isinstance(value, int) or kind is float else None
     low, high = limits or (-math.inf, math.inf)
     if isinstance(number, int | float) and not isinstance(number, bool):
         in_range = math.isfinite(number) and low <= number <= high
@@ -294,15 +350,4 @@ def _convert(hint: Any, value: object, folder: Path, limits: tuple[float, float]
         in_range = False
     if in_range:
         return kind(number)
-    range_text = "" if limits is None else f" in {low:g}..{high:g}"
-    raise ValueError(("a whole number" if whole else "a number") + range_text)
-
-
-def _toml_value(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml_value, value))}]"
-    if isinstance(value, str | Path):
-        return json.dumps(str(value), ensure_ascii=False)
-    return repr(value)
+    raise ValueError

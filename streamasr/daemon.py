@@ -3,7 +3,7 @@
 It binds its address, loads the recognizer, opens its input, and only then says that it
 listens; systemd is told that it is ready when the first sound came. On SIGTERM or SIGINT, and
 where a file or standard input ends, it drains: pending finals go to every speaker and viewer,
-then it exits; within two seconds.
+then it exits; within two seconds. SIGUSR2 mutes the microphone, and the next one opens it again.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from pathlib import Path
 from streamasr.captions.terminal import TerminalCaptions
 from streamasr.capture.listener import Listener, State
 from streamasr.capture.microphone import Microphone
+from streamasr.capture.mute import MuteSwitch
 from streamasr.capture.search import MicrophoneSearch
 from streamasr.capture.wavfile import AudioFile, PcmInput, in_real_time
 from streamasr.config import Config
@@ -72,18 +73,21 @@ def run(config: Config, *, captions: bool, startup: Startup) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
         startup.lap("addresses")
+        switch = MuteSwitch.of_environment()
+        signal.signal(signal.SIGUSR2, lambda *_: switch.set(not switch.is_muted))
         recognizer = Recognizer.load(config.model, config.decoder, config.endpoint, startup.lap)
         startup.loaded()
         if recognizer.unspoken:
             print(f"streamasr: {recognizer.unspoken}", file=sys.stderr)
-        source = open_source(config, recognizer.sample_rate_hz)
+        source = open_source(config, recognizer.sample_rate_hz, muted=switch.is_muted)
         startup.lap("input")
-        daemon = Daemon(config, recognizer, source, captions=captions, startup=startup)
+        daemon = Daemon(config, recognizer, source, switch, captions=captions, startup=startup)
         asyncio.run(daemon.run(doors))
 
 
-def open_source(config: Config, sample_rate_hz: int) -> Source:
-    """What ``--input`` names, opened; the fallback where there is no microphone.
+def open_source(config: Config, sample_rate_hz: int, *, muted: bool = False) -> Source:
+    """What ``--input`` names, opened; the fallback where there is no microphone. A microphone
+    that is muted stays closed.
 
     Raises CaptureError, AudioFormatError or ConfigError.
     """
@@ -99,6 +103,8 @@ def open_source(config: Config, sample_rate_hz: int) -> Source:
         return PcmInput(io.FileIO(STDIN, closefd=False), sample_rate_hz, block_ms=capture.block_ms)
     if capture.input != "mic":
         return AudioFile(Path(capture.input), sample_rate_hz, capture.block_ms)
+    if muted:
+        return Awaited()
     try:
         return Microphone(capture, sample_rate_hz)
     except CaptureError as error:
@@ -120,12 +126,15 @@ class Daemon:
         config: Config,
         recognizer: Recognizer,
         source: Source,
+        switch: MuteSwitch,
         *,
         captions: bool,
         startup: Startup,
     ) -> None:
         self._config = config
         self._source = source
+        self._switch = switch
+        self._has_microphone = isinstance(source, Microphone | Awaited)
         self._sample_rate_hz = recognizer.sample_rate_hz
         metrics = Metrics(recognizer.model_name)
         self._engine = Engine(
@@ -133,12 +142,18 @@ class Daemon:
             max_backlog_seconds=config.serve.max_backlog_seconds,
             observe=metrics.observe,
         )
-        self._server = Server(self._engine, config.serve, config.endpoint, metrics, self._status)
+        self._server = Server(
+            self._engine,
+            config.serve,
+            config.endpoint,
+            metrics,
+            self._status,
+            self._set_muted if self._has_microphone else None,
+        )
         self._captions = TerminalCaptions() if captions else None
         self._state: State | None = None if source is None else "ok"
         if isinstance(source, Awaited):
-            self._state = "lost"
-        self._hears_microphone = isinstance(source, Microphone | Awaited)
+            self._state = "muted" if switch.is_muted else "lost"
         self._stream: EngineStream | None = None
         self._listener: Listener | None = None
         self._stopped = asyncio.Event()
@@ -154,13 +169,14 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
+        loop.add_signal_handler(signal.SIGUSR2, self._toggle_mute)
         self._engine.start()
         try:
             await self._server.start(doors)
             self._announce(doors)
             self._listen()
             self._startup.lap("servers")
-            if not self._hears_microphone:
+            if not self._has_microphone:
                 self._ready()
             beating = asyncio.create_task(self._heartbeat.run())
             await self._stopped.wait()
@@ -192,6 +208,8 @@ class Daemon:
         self._stream = self._engine.open(self._show, self._fail)
         self._listener = listener = Listener(self._stream, self._sample_rate_hz)
         if isinstance(self._source, Microphone | Awaited):
+            if self._switch.is_muted:
+                listener.mute()
             opened = self._source if isinstance(self._source, Microphone) else None
             device = None if opened is None else opened.device
             listener.listen(
@@ -224,6 +242,17 @@ class Daemon:
             self._failure = self._failure or ended.exception()  # type: ignore[assignment]
             self._stopped.set()
 
+    def _set_muted(self, muted: bool) -> None:
+        self._switch.set(muted)
+        if self._listener is not None:  # else it is told when it begins
+            (self._listener.mute if muted else self._listener.unmute)()
+
+    def _toggle_mute(self) -> None:
+        if self._has_microphone:
+            self._set_muted(not self._switch.is_muted)
+        else:
+            log.warning("SIGUSR2: no microphone is heard that could be muted")
+
     def _change(self, state: State) -> None:
         if state != self._state:
             self._state = state
@@ -251,7 +280,7 @@ class Daemon:
     def _ready(self) -> None:
         """The first sound came, or none is wanted. The first call counts."""
         if self._heartbeat.ready():
-            if self._hears_microphone:
+            if self._has_microphone:
                 self._startup.lap("first sound")
             log.info("%s", self._startup)
 
@@ -268,7 +297,7 @@ class Daemon:
     def _stalled_seconds(self) -> float:
         """For how long the slower of worker and microphone's reader has shown no life."""
         stalled_seconds = self._engine.stalled_seconds
-        if self._hears_microphone and self._listener is not None and self._state == "ok":
+        if self._has_microphone and self._listener is not None and self._state == "ok":
             stalled_seconds = max(stalled_seconds, self._listener.stalled_seconds)
         return stalled_seconds
 

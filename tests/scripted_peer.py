@@ -52,8 +52,8 @@ class Voice:
         head = {"type": message_type, "session": self._session, "seq": next(self._seq)}
         await self._connection.send(json.dumps(head | fields))
 
-    async def hello(self, resume_token: str | None = None) -> None:
-        await self.say("hello", protocol=1, resume_token=resume_token)
+    async def hello(self, resume_token: str | None = None, **fields: object) -> None:
+        await self.say("hello", protocol=1, resume_token=resume_token, **fields)
 
     async def status(self, microphone: str = "ok", **fields: object) -> None:
         await self.say("status", microphone=microphone, lag_ms=0, dropped_ms=0, **fields)

@@ -103,6 +103,29 @@ async def test_a_viewer_resumes_and_no_final_is_missed_or_shown_twice(browser: B
         assert resume["resume_token"] == "the old token"
 
 
+async def test_a_mute_that_was_cut_off_is_said_again(browser: Browser) -> None:
+    async with visited(browser) as (page, visits):
+        first = await visits.get()
+        old = Voice(first, "old")
+        await old.hello("the old token", can_mute=True)
+        await old.status()
+        button = page.locator("#mute")
+        await button.click()
+        assert await receive(first) == {"type": "mute"}
+        cut(first)
+        await expect(button).to_have_attribute("aria-disabled", "true")
+        await button.click(force=True)  # it is not there to hear it
+        second = await visits.get()
+        await Voice(second, "new").hello("the new token", can_mute=True)
+        assert (await receive(second))["type"] == "resume"
+        await Voice(second, "old", first_seq=2).say("resumed", received=0)
+        assert await receive(second) == {"type": "mute"}
+        await Voice(second, "old", first_seq=3).status("muted", received=1)
+        await expect(button).to_have_text("Unmute")
+        await button.click()
+        assert await receive(second) == {"type": "unmute"}
+
+
 async def test_where_the_old_session_is_over_the_new_one_counts(browser: Browser) -> None:
     async with visited(browser) as (page, visits):
         first = await visits.get()

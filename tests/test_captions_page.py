@@ -23,6 +23,7 @@ from tests.browser import hearing, opened, running_browser, why_missing
 from tests.cutting_proxy import cutting_proxy
 from tests.running_daemon import Program, finals, program, receive_rest
 from tests.scripted_peer import Voice, greet, page_against
+from tests.virtual_microphone import VirtualMicrophone
 
 if (missing := why_missing()) is not None:
     pytest.skip(missing, allow_module_level=True)
@@ -116,6 +117,39 @@ async def speak(daemon: Program, pcm: bytes) -> None:
     stdin.write(pcm)
     await stdin.drain()
     stdin.close()
+
+
+async def test_the_daemons_microphone_is_muted_with_a_button(
+    browser: Browser, virtual_microphone: VirtualMicrophone
+) -> None:
+    async with (
+        program("--input", "mic", environment=virtual_microphone.environment) as daemon,
+        opened(browser, page_of(daemon.url)) as page,
+        opened(browser, page_of(daemon.url)) as other,
+    ):
+        button = page.get_by_role("button", name="Mute", exact=True, pressed=False)
+        await button.focus()
+        await page.keyboard.press("Enter")
+        for each in (page, other):
+            await expect(each.get_by_role("status")).to_have_text("muted")
+            await expect(each.get_by_role("button", name="Unmute", pressed=True)).to_be_visible()
+        assert daemon.process.pid not in virtual_microphone.recorders()
+        await other.get_by_role("button", name="Unmute").click()
+        await expect(page.get_by_role("status")).to_have_text("listening")
+        await expect(button).to_be_focused()
+        assert daemon.process.pid in virtual_microphone.recorders()
+
+
+async def test_without_a_microphone_there_is_no_button_to_mute_it(
+    browser: Browser, demo_wav: Path
+) -> None:
+    for source, says in (("none", "no microphone"), (str(demo_wav), "listening")):
+        async with (
+            program("--input", source) as daemon,
+            opened(browser, page_of(daemon.url), expected_error="ERR_CONNECTION_RE") as page,
+        ):
+            await expect(page.locator("#status")).to_have_text(re.compile(says))
+            await expect(page.locator("#mute")).to_be_hidden()
 
 
 async def test_the_pages_own_microphone_is_heard(

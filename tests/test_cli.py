@@ -44,6 +44,14 @@ def test_config_prints_what_is_in_force_and_why(
     assert origins["max_connections"] == "default"
 
 
+def test_config_prints_an_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--example"]) == 0
+    path = tmp_path / "streamasr.toml"
+    path.write_text(capsys.readouterr().out)
+    assert main(["config", "--config", str(path)]) == 0
+    assert str(path) not in capsys.readouterr().out  # everything in it is a comment
+
+
 def test_errors_are_one_line_and_a_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "--config", str(tmp_path / "nowhere.toml")]) == 2
     refused = capsys.readouterr()

@@ -1,11 +1,13 @@
 """Settings: the file over the defaults, flags over the file, every mistake at once."""
 
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from streamasr.config import Config, config_as_toml, load_config
+from streamasr.config import DESCRIPTIONS, Config, expected, load_config, setting_types
+from streamasr.config_text import config_as_toml, example_config
 from streamasr.errors import ConfigError
 
 
@@ -86,3 +88,43 @@ def test_the_printed_settings_are_a_configuration_file(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, printed))[0] == config
     assert "# default" in printed
     assert "# device is not set" in printed
+
+
+def test_every_setting_is_described_in_a_sentence() -> None:
+    assert DESCRIPTIONS.keys() == setting_types().keys()
+    for name, text in DESCRIPTIONS.items():
+        assert re.fullmatch(r"\w[^\n]+\.", text), name
+
+
+def test_the_example_names_every_setting_with_its_limits() -> None:
+    example = example_config()
+    assert max(map(len, example.splitlines())) <= 100
+    unwrapped = example.replace("\n# ", " ")
+    for name in setting_types():
+        assert re.search(rf"^#? ?.*\b{name.partition('.')[2]} = ", example, re.MULTILINE), name
+        assert DESCRIPTIONS[name] in unwrapped
+        assert expected(name)[1:] in unwrapped
+    for says in ("Seconds: a number in 0.1..86400.", "Milliseconds: a whole number in 10..250."):
+        assert says in unwrapped
+
+
+def test_the_example_changes_nothing_also_where_its_settings_count(tmp_path: Path) -> None:
+    example = example_config()
+    assert load_config(write(tmp_path, example)) == (Config(), load_config()[1])
+    counting = re.sub(r"^#(?=\w+ = )", "", example, flags=re.MULTILINE)
+    config, origins = load_config(write(tmp_path, counting))
+    assert config == Config()
+    not_set = {name for name, origin in origins.items() if origin == "default"}
+    assert not_set == {name for name in origins if default_of(name) is None}
+
+
+def default_of(name: str) -> object:
+    section, _, setting = name.partition(".")
+    return getattr(getattr(Config(), section), setting)
+
+
+def test_the_stored_example_is_what_the_program_prints() -> None:
+    stored = Path(__file__).parents[1] / "systemd" / "streamasr.toml"
+    assert stored.read_text(encoding="utf-8") == example_config(), (
+        "streamasr config --example > systemd/streamasr.toml"
+    )

@@ -14,7 +14,9 @@ from streamasr.wire.native import (
     Encoder,
     Finalize,
     KeepAlive,
+    Mute,
     Resume,
+    Unmute,
     parse_message,
 )
 
@@ -25,7 +27,11 @@ def test_every_message_carries_type_session_and_a_growing_seq() -> None:
     encoder = Encoder("s1")
     messages = [
         encoder.encode_hello(
-            model="gru", languages=("en",), sample_rate_hz=16_000, resume_token="t"
+            model="gru",
+            languages=("en",),
+            sample_rate_hz=16_000,
+            resume_token="t",
+            can_mute=True,
         ),
         encoder.encode_event(SpeechStarted(0, 0.08)),
         encoder.encode_status("ok", lag_ms=3, dropped_ms=0, audio_seconds=1.0, received=2),
@@ -49,7 +55,11 @@ def test_hello() -> None:
     encoder = Encoder("abc")
     hello = json.loads(
         encoder.encode_hello(
-            model="m", languages=["en"], sample_rate_hz=16_000, resume_token="secret"
+            model="m",
+            languages=["en"],
+            sample_rate_hz=16_000,
+            resume_token="secret",
+            can_mute=True,
         )
     )
     assert hello == {
@@ -61,6 +71,7 @@ def test_hello() -> None:
         "languages": ["en"],
         "sample_rate": 16_000,
         "resume_token": "secret",
+        "can_mute": True,
     }
 
 
@@ -128,6 +139,8 @@ def test_error_says_whether_it_is_fatal() -> None:
     [
         ('{"type": "finalize"}', Finalize()),
         ('{"type": "keepalive"}', KeepAlive()),
+        ('{"type": "mute"}', Mute()),
+        ('{"type": "unmute"}', Unmute()),
         (' {"type":"close"} ', Close()),
         ('{"type": "config"}', Config()),
         ('{"type": "authenticate", "token": "a b"}', Authenticate("a b")),
@@ -183,6 +196,8 @@ def test_config_reads_every_key() -> None:
         ('{"type": 3}', "bad_message", "type"),
         ('{"type": "finalise"}', "unknown_type", "did you mean 'finalize'"),
         ('{"type": "finalize", "now": 1}', "unknown_key", "'now' in finalize"),
+        ('{"type": "unmut"}', "unknown_type", "did you mean 'unmute'"),
+        ('{"type": "mute", "seconds": 5}', "unknown_key", "'seconds' in mute"),
         ('{"type": "config", "samplerate": 1}', "unknown_key", "did you mean 'sample_rate'"),
         ('{"type": "config", "sample_rate": 7999}', "bad_value", "8000..192000"),
         ('{"type": "config", "sample_rate": "16000"}', "bad_value", "config.sample_rate"),

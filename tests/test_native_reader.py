@@ -11,6 +11,8 @@ from streamasr.wire.native_reader import (
     CLOSE,
     FINALIZE,
     KEEPALIVE,
+    MUTE,
+    UNMUTE,
     Finalized,
     Hello,
     Received,
@@ -71,6 +73,10 @@ def test_the_encoders_other_messages() -> None:
             ),
             Hello(1, "m", (), 8_000, "t"),
         ),
+        (
+            message("hello", protocol=1, model="m", languages=[], sample_rate=8_000, can_mute=True),
+            Hello(1, "m", (), 8_000, None, can_mute=True),
+        ),
         (message("status", microphone="lost", lag_ms=1, dropped_ms=2), Status("lost", 1, 2)),
         (
             message("status", microphone="ok", lag_ms=1, dropped_ms=2, audio_seconds=3, received=4),
@@ -129,6 +135,8 @@ def test_commands_are_those_that_the_server_reads() -> None:
     )
     assert native.parse_message(FINALIZE) == native.Finalize()
     assert native.parse_message(KEEPALIVE) == native.KeepAlive()
+    assert native.parse_message(MUTE) == native.Mute()
+    assert native.parse_message(UNMUTE) == native.Unmute()
     assert native.parse_message(CLOSE) == native.Close()
     assert json.loads(encode_authenticate("secret")) == {"type": "authenticate", "token": "secret"}
     assert json.loads(encode_resume("t1", 12)) == {

@@ -73,7 +73,7 @@ WYOMING = [
     {"type": "audio-chunk", "data": FORMAT, "data_length": 0, "payload_length": 0},
     {"type": "ping", "data": {"text": "x"}},
 ]
-WORDS = ("finalize", "keepalive", "close", "authenticate", "resume", "type", "token", "after_seq")
+WORDS = (*native.COMMAND_TYPES, "type", "token", "after_seq")
 
 
 def places(value: object, path: tuple[object, ...] = ()) -> Iterable[tuple[object, ...]]:

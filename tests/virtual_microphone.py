@@ -4,6 +4,7 @@ What ``play`` is given comes out of ALSA's ``default`` device sample for sample.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -70,6 +71,12 @@ class VirtualMicrophone:
         """Say ``wav`` into the microphone; returns at once."""
         return self._spawn("paplay", "--device=virtspk", str(wav))
 
+    def recorders(self) -> set[int]:
+        """The process ids of all that record from it now."""
+        listed = self._pactl("list", "source-outputs")
+        assert listed.returncode == 0, listed.stderr
+        return {int(pid) for pid in re.findall(rb'application.process.id = "(\d+)"', listed.stdout)}
+
     def stop(self) -> None:
         """Pull the plug."""
         for process in reversed(self._processes):
@@ -79,14 +86,16 @@ class VirtualMicrophone:
         self._processes.clear()
 
     def _answers(self) -> bool:
-        sources = subprocess.run(
-            ["pactl", "list", "short", "sources"],
+        return b"virtmic" in self._pactl("list", "short", "sources").stdout
+
+    def _pactl(self, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(
+            ["pactl", *arguments],
             env=os.environ | self.environment,
             capture_output=True,
             timeout=START_SECONDS,
             check=False,
         )
-        return b"virtmic" in sources.stdout
 
     def _spawn(self, *command: str) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(

@@ -16,8 +16,10 @@ from streamasr.wire.native_reader import ServerError, Status
 MICROPHONE = {
     "lost": "the microphone is gone; waiting for it",
     "recovered": "the microphone is back",
+    "muted": "the microphone is muted",
     "none": "the daemon has no microphone of its own",
 }
+SILENT = ("lost", "muted")
 
 
 async def watch(
@@ -95,11 +97,13 @@ class Viewer:
                 self._captions.partial("")
                 _note(f"{event.reason}; trying again")
             case Status() if event.microphone != self._microphone:
-                if self._microphone == "lost" and event.audio_seconds is not None:
+                if self._microphone in SILENT and event.audio_seconds is not None:
                     self._clock.begin_stream(event.audio_seconds)  # it stood still meanwhile
-                self._microphone = event.microphone
                 if event.microphone in MICROPHONE:
                     _note(MICROPHONE[event.microphone])
+                elif self._microphone == "muted":
+                    _note("the microphone is not muted any more")
+                self._microphone = event.microphone
             case ServerError():
                 _note(event.message)
 

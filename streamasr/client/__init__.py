@@ -18,5 +18,6 @@ False).
 from streamasr.client.client import Client
 from streamasr.client.connection import DEFAULT_URL, read_token
 from streamasr.client.incoming import ClientEvent, Connected, Lost
+from streamasr.client.mute import set_muted
 
-__all__ = ["DEFAULT_URL", "Client", "ClientEvent", "Connected", "Lost", "read_token"]
+__all__ = ["DEFAULT_URL", "Client", "ClientEvent", "Connected", "Lost", "read_token", "set_muted"]

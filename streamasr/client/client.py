@@ -30,6 +30,8 @@ from streamasr.wire.native_reader import (
     CLOSE,
     FINALIZE,
     KEEPALIVE,
+    MUTE,
+    UNMUTE,
     Finalized,
     Hello,
     Received,
@@ -143,6 +145,15 @@ class Client:
     async def keepalive(self) -> None:
         """A sign of life while there is nothing to say."""
         await self._put(KEEPALIVE)
+
+    async def mute(self) -> None:
+        """Have the daemon close its microphone, for everybody; a ``Status`` tells when it has, a
+        ``ServerError`` with the code ``no_microphone`` that it hears none."""
+        await self._put(MUTE)
+
+    async def unmute(self) -> None:
+        """Have the daemon open its microphone again; answered as ``mute`` is."""
+        await self._put(UNMUTE)
 
     async def close(self) -> None:
         """Nothing more will be sent: the iteration ends after the last final."""

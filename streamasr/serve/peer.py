@@ -14,6 +14,9 @@ from streamasr.wire.native import MicrophoneState
 
 Role = Literal["speaker", "viewer"]
 
+SetMuted = Callable[[bool], None]
+"""Closes the daemon's microphone, or opens it again; the status tells when it is done."""
+
 LAST_SEND_SECONDS = 2.0
 
 CLOSE_CODES = {

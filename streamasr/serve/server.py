@@ -29,7 +29,14 @@ from streamasr.serve.doors import Doors, address_taken
 from streamasr.serve.half_open import HalfOpen
 from streamasr.serve.native import NativePeer
 from streamasr.serve.page import page_and_policy
-from streamasr.serve.peer import Ending, MicrophoneStatus, Peer, ending_for, log_defect
+from streamasr.serve.peer import (
+    Ending,
+    MicrophoneStatus,
+    Peer,
+    SetMuted,
+    ending_for,
+    log_defect,
+)
 from streamasr.serve.session import Session
 from streamasr.serve.sessions import Sessions
 from streamasr.serve.status import METRICS_TYPE, Metrics
@@ -57,7 +64,9 @@ class Server:
         endpoint: EndpointConfig,
         metrics: Metrics,
         microphone: Callable[[], MicrophoneStatus] = MicrophoneStatus,
+        set_muted: SetMuted | None = None,
     ) -> None:
+        """``set_muted`` is None where ``microphone`` is none that could be closed."""
         self._engine = engine
         self._config = config
         self._endpoint = endpoint
@@ -66,7 +75,7 @@ class Server:
         self._peers: dict[Peer, str] = {}
         self._is_draining = False
         self._sessions = Sessions(
-            lambda: Session(engine, config, endpoint, microphone),
+            lambda: Session(engine, config, endpoint, microphone, set_muted),
             resume_seconds=config.resume_seconds,
             max_parked=config.max_connections,
         )

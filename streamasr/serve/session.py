@@ -16,7 +16,7 @@ from streamasr.engine import Engine, PcmFormat
 from streamasr.errors import ProtocolError
 from streamasr.events import Event
 from streamasr.serve.outbox import Outbox
-from streamasr.serve.peer import Ending, MicrophoneStatus, Role, ending_for
+from streamasr.serve.peer import Ending, MicrophoneStatus, Role, SetMuted, ending_for
 from streamasr.serve.speaker import Speaker, search_for
 from streamasr.wire.native import (
     Authenticate,
@@ -26,7 +26,9 @@ from streamasr.wire.native import (
     Encoder,
     Finalize,
     KeepAlive,
+    Mute,
     Resume,
+    Unmute,
 )
 
 
@@ -39,7 +41,9 @@ class Session:
         config: ServeConfig,
         endpoint: EndpointConfig,
         microphone: Callable[[], MicrophoneStatus],
+        set_muted: SetMuted | None,
     ) -> None:
+        """``set_muted`` is None where the daemon hears no microphone."""
         self.resume_token = secrets.token_urlsafe(16)
         self.outbox = Outbox(Encoder(secrets.token_hex(8)), config.viewer_queue_finals)
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -47,6 +51,7 @@ class Session:
         self._engine = engine
         self._endpoint = endpoint
         self._microphone = microphone
+        self._set_muted = set_muted
         self._audio = Config()
         self._search: Search | None = None
         self._speaker: Speaker | None = None
@@ -71,6 +76,7 @@ class Session:
                 languages=("en",),
                 sample_rate_hz=recognizer.sample_rate_hz,
                 resume_token=self.resume_token,
+                can_mute=self._set_muted is not None,
             )
         )
 
@@ -133,10 +139,20 @@ class Session:
                 pass
             case Resume():
                 raise ProtocolError("bad_order", "resume must be the first message")
+            case Mute() | Unmute():
+                self._mute(isinstance(message, Mute))
             case Close():
                 self.end(Ending(1000))
             case unknown:
                 assert_never(unknown)
+
+    def _mute(self, muted: bool) -> None:
+        """Everybody gets a status when it is done; this client also where nothing is to be done."""
+        if self._set_muted is None:
+            raise ProtocolError("no_microphone", "the daemon hears no microphone to be muted")
+        self._set_muted(muted)
+        if (self._microphone().state == "muted") == muted:
+            self.show_status()
 
     def _encode_status(self, status: MicrophoneStatus) -> str:
         lag_ms, dropped_ms, audio_seconds = status.lag_ms, status.dropped_ms, status.audio_seconds

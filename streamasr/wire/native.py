@@ -6,9 +6,10 @@ but over partials that a resumed client need not see): ``hello`` (always first),
 also where nothing was said), ``resumed``, ``status`` and ``error``.
 
 Client to server, JSON objects with ``type``: ``authenticate`` and ``resume`` (on a new
-connection), ``config`` (before the first audio), ``finalize``, ``keepalive``, ``close``. Audio
-travels as binary messages and never comes here. Times are seconds of the stream's sample
-clock, rounded to milliseconds.
+connection), ``config`` (before the first audio), ``finalize``, ``keepalive``, ``mute`` and
+``unmute`` (of the daemon's own microphone, for everybody), ``close``. Audio travels as binary
+messages and never comes here. Times are seconds of the stream's sample clock, rounded to
+milliseconds.
 """
 
 import difflib
@@ -77,6 +78,16 @@ class KeepAlive:
 
 
 @dataclass(frozen=True, slots=True)
+class Mute:
+    """Close the daemon's microphone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmute:
+    """Open it again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Flush, send the last final, close."""
 
@@ -96,9 +107,16 @@ class Resume:
     after_seq: int
 
 
-Command = Config | Finalize | KeepAlive | Close | Authenticate | Resume
+Command = Config | Finalize | KeepAlive | Mute | Unmute | Close | Authenticate | Resume
 
-COMMAND_TYPES = ("config", "finalize", "keepalive", "close", "authenticate", "resume")
+_BARE_COMMANDS: dict[str, Command] = {
+    "finalize": Finalize(),
+    "keepalive": KeepAlive(),
+    "mute": Mute(),
+    "unmute": Unmute(),
+    "close": Close(),
+}
+COMMAND_TYPES = ("config", "authenticate", "resume", *_BARE_COMMANDS)
 
 
 @dataclass(slots=True)
@@ -111,9 +129,16 @@ class Encoder:
     """Of the last message that was written."""
 
     def encode_hello(
-        self, *, model: str, languages: Iterable[str], sample_rate_hz: int, resume_token: str
+        self,
+        *,
+        model: str,
+        languages: Iterable[str],
+        sample_rate_hz: int,
+        resume_token: str,
+        can_mute: bool,
     ) -> str:
-        """The greeting; ``resume_token`` is the secret that brings the client back here."""
+        """The greeting; ``resume_token`` is the secret that brings the client back here.
+        ``can_mute``: whether the daemon hears a microphone that ``mute`` closes."""
         return self._message(
             "hello",
             protocol=PROTOCOL_VERSION,
@@ -121,6 +146,7 @@ class Encoder:
             languages=list(languages),
             sample_rate=sample_rate_hz,
             resume_token=resume_token,
+            can_mute=can_mute,
         )
 
     def encode_event(self, event: SpeechStarted | Partial | Final) -> str:
@@ -229,9 +255,7 @@ def parse_message(text: str) -> Command:
         resume_token = _secret("resume.resume_token", message.get("resume_token"))
         return Resume(resume_token, after_seq)  # type: ignore[arg-type]
     _refuse_unknown_keys(message, (), message_type)
-    if message_type == "finalize":
-        return Finalize()
-    return KeepAlive() if message_type == "keepalive" else Close()
+    return _BARE_COMMANDS[message_type]
 
 
 def _parse_config(message: Mapping[str, object]) -> Config:

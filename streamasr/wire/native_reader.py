@@ -17,20 +17,22 @@ from streamasr.events import Alternative, Final, Partial, SpeechStarted, Word
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message. ``resume_token`` is None where the server cannot resume."""
+    """The first message. ``resume_token`` is None where the server cannot resume; ``can_mute``:
+    whether it hears a microphone that ``MUTE`` closes."""
 
     protocol: int
     model: str
     languages: tuple[str, ...]
     sample_rate_hz: int
     resume_token: str | None = None
+    can_mute: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``microphone``: ``ok``, ``lost``, ``recovered`` or ``none``. ``audio_seconds``: where the
-    clock of the stream stands; ``received``: messages of this session acted on. None where the
-    server says neither."""
+    """``microphone``: ``ok``, ``lost``, ``recovered``, ``muted`` or ``none``. ``audio_seconds``:
+    where the clock of the stream stands; ``received``: messages of this session acted on. None
+    where the server says neither."""
 
     microphone: str
     lag_ms: int
@@ -108,6 +110,8 @@ def read_message(text: str | bytes) -> Received:
 
 FINALIZE = '{"type":"finalize"}'
 KEEPALIVE = '{"type":"keepalive"}'
+MUTE = '{"type":"mute"}'
+UNMUTE = '{"type":"unmute"}'
 CLOSE = '{"type":"close"}'
 
 
@@ -195,6 +199,7 @@ _ALTERNATIVE = _Shape(Alternative, "text confidence")
 _FIELDS: dict[str, tuple[str, Callable[[object], object]]] = {
     "alternatives": ("alternatives", _each(_ALTERNATIVE.read)),
     "audio_seconds": ("audio_seconds", _number),
+    "can_mute": ("can_mute", _truth),
     "code": ("code", _text),
     "confidence": ("confidence", _number),
     "dropped_ms": ("dropped_ms", _whole),
@@ -220,7 +225,9 @@ _FIELDS: dict[str, tuple[str, Callable[[object], object]]] = {
 }
 _MESSAGES = {
     "hello": _Shape(
-        Hello, "protocol model languages sample_rate resume_token", {"resume_token": None}
+        Hello,
+        "protocol model languages sample_rate resume_token can_mute",
+        {"resume_token": None, "can_mute": False},
     ),
     "speech_started": _Shape(SpeechStarted, "utterance start"),
     "partial": _Shape(Partial, "utterance text stable_text start end words", {"words": ()}),
