@@ -60,7 +60,7 @@ def soak(config: SoakConfig, show: Callable[[Row], None] = lambda _: None) -> Re
     ``show`` is called with every row as it ends. A daemon that fails is a verdict. Raises
     ConfigError and AudioFormatError for what was asked.
     """
-    if not Path("/proc/self/smaps_rollup").exists():
+    if not Path("/proc/self/status").exists():
         raise ConfigError("streamasr soak reads /proc, which only Linux has; run it there")
     if config.plot is not None:
         new_figure(1, 1)  # says now what would be missing at the end
@@ -152,10 +152,10 @@ class _Soak:
                 audio_hours=round(self._written_seconds / 3600, 4),
                 wall_seconds=round(time.monotonic() - began_seconds, 1),
                 resident_mb=_mean([look.resident_mb for look in looks]),
-                private_mb=_mean([look.private_mb for look in looks]),
-                chunk_p50_ms=percentile_ms(0.5, before.chunks, after.chunks),
-                chunk_p95_ms=percentile_ms(0.95, before.chunks, after.chunks),
-                control_load=control.load_since(before),
+                anonymous_mb=_mean([look.anonymous_mb for look in looks]),
+                chunk_p50_ms=percentile_ms(0.5, before.chunks, control.chunks),
+                chunk_p95_ms=percentile_ms(0.95, before.chunks, control.chunks),
+                load=after.load_since(before),
                 open_files=at_end.open_files,
                 threads=at_end.threads,
                 finals=after.finals - before.finals,
@@ -216,10 +216,10 @@ class _Soak:
             Verdict("input", last.lost_seconds == 0, f"{last.lost_seconds:g} s of it lost"),
         ]
         if len(rows) > 1:
-            verdicts += [memory(rows), constant(rows)]
+            verdicts += [memory(rows), latency(rows), constant(rows)]
         if len(rows) > period:
             again = self._by_row()[period : len(rows)]
-            verdicts += [latency(rows, period), repeated(self._by_row()[: len(again)], again)]
+            verdicts.append(repeated(self._by_row()[: len(again)], again))
         return verdicts
 
     def _controls(self) -> list[tuple[str, ...]]:

@@ -50,10 +50,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What Linux says of the process: memory in MB that is resident, and that is its alone."""
+    """What Linux says of the process: memory in MB that is resident, and that no file backs."""
 
     resident_mb: float
-    private_mb: float
+    anonymous_mb: float
     open_files: int
     threads: int
 
@@ -115,11 +115,10 @@ class Watched:
     async def resources(self) -> Resources:
         """As they are now. Raises DaemonFailedError."""
         try:
-            status = _kilobytes(self._proc / "status")
-            rollup = _kilobytes(self._proc / "smaps_rollup")
+            status = _numbers(self._proc / "status")
             return Resources(
                 resident_mb=status["VmRSS"] / 1024,
-                private_mb=(rollup["Private_Clean"] + rollup["Private_Dirty"]) / 1024,
+                anonymous_mb=status["RssAnon"] / 1024,
                 open_files=len(list((self._proc / "fd").iterdir())),
                 threads=status["Threads"],
             )
@@ -195,7 +194,7 @@ async def watched() -> AsyncIterator[Watched]:
             await process.wait()
 
 
-def _kilobytes(path: Path) -> dict[str, int]:
+def _numbers(path: Path) -> dict[str, int]:
     """``Name:  123 kB`` or ``Name:  123``, line by line."""
     values = {}
     for line in path.read_text().splitlines():

@@ -209,8 +209,11 @@ def draw_soak(rows: Sequence[Mapping[str, float]]) -> "Figure":
     figure = new_figure(11, 7)
     hours = [row["audio_hours"] for row in rows]
     panels = {
-        "memory, MB": {"resident": "resident_mb", "its alone": "private_mb"},
-        "computing for a chunk of 160 ms, ms": {"median": "chunk_p50_ms", "95 %": "chunk_p95_ms"},
+        "memory, MB": {"resident": "resident_mb", "not of files": "anonymous_mb"},
+        "computing for a chunk of the control, ms": {
+            "median": "chunk_p50_ms",
+            "95 %": "chunk_p95_ms",
+        },
         "open at the end of each row": {"files": "open_files", "threads": "threads"},
         "finals in each row": {"finals": "finals"},
     }
