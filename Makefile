@@ -1,11 +1,14 @@
 # Every target sets up what it needs first; see CONTRIBUTING.md.
 
-.PHONY: help setup run test check fix bench
+.PHONY: help setup run test check fix bench soak
 .DEFAULT_GOAL := help
 
 bin := .venv/bin
 # Two at a time: many tests wait for audio in real time.
 pytest := $(bin)/pytest --numprocesses 2 --dist loadfile
+# Real speech and noise where they are; else the bundled recording, and noise that is made.
+soak_speech := $(wildcard ../shared/speech/librispeech/dev.tsv)
+soak_noise := $(wildcard ../shared/noise)
 
 help:           ## list the targets
 	@sed -n 's/^\([a-z]*\): *\([a-z]* *\)## /  make \1\t/p' Makefile | expand -t 16
@@ -32,3 +35,7 @@ fix: setup      ## format, and mend what the linter can
 
 bench: setup    ## measure speed, latency and memory
 	$(bin)/streamasr bench
+
+soak: setup     ## push a day of audio through the daemon, draw how it aged
+	$(bin)/streamasr soak --log soak.jsonl --plot soak.png \
+	    $(addprefix --speech ,$(soak_speech)) $(addprefix --noise ,$(soak_noise))

@@ -169,6 +169,40 @@ def run_bench(parsed: argparse.Namespace) -> None:
     print_figures(measured.as_json(), as_json=parsed.json)
 
 
+def add_soak(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("soak", help="a day of audio through the daemon, and its age")
+    parser.add_argument(
+        "--hours", type=float, default=24.0, metavar="H", help="of audio; default: 24"
+    )
+    parser.add_argument(
+        "--speech", type=Path, metavar="MANIFEST", help="default: the bundled recording"
+    )
+    parser.add_argument("--noise", type=Path, metavar="DIR", help="default: made from nothing")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for each row")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the rows here")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.set_defaults(run=run_soak)
+
+
+def run_soak(parsed: argparse.Namespace) -> int:
+    from streamasr.soak.figures import HEADER, row_line
+    from streamasr.soak.run import SoakConfig, soak
+
+    asked = SoakConfig(
+        parsed.hours, parsed.speech, parsed.noise, parsed.seed, parsed.log, parsed.plot
+    )
+    if parsed.json:
+        report = soak(asked)
+        print(json.dumps(report.as_json()))
+    else:
+        print(HEADER, flush=True)
+        report = soak(asked, lambda row: print(row_line(row), flush=True))
+        for verdict in report.verdicts:
+            print(f"{'pass' if verdict.passed else 'FAIL'}  {verdict.name}: {verdict.found}")
+    return 0 if report.passed else 1
+
+
 def add_record(subcommands: Subcommands) -> None:
     parser = subcommands.add_parser("record", help="prompts in, your own speech and a manifest out")
     parser.add_argument("texts", nargs="+", metavar="WORD", help='a word or a "quoted phrase"')

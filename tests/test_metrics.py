@@ -37,6 +37,12 @@ async def test_what_is_recognised_is_counted(recognizer, demo_pcm: bytes) -> Non
     assert after["streamasr_finals_total"] == finals > 0
     assert after["streamasr_final_latency_seconds_count"] >= 1
     assert after["streamasr_chunk_latency_seconds_count"] >= 30
+    assert (
+        after["streamasr_chunk_compute_seconds_count"]
+        == after["streamasr_chunk_latency_seconds_count"]
+    )
+    assert after["streamasr_chunk_compute_seconds_sum"] > 0
+    assert after["streamasr_chunk_compute_seconds_sum"] <= after["streamasr_compute_seconds_total"]
     factor = after["streamasr_real_time_factor"]
     assert factor == pytest.approx(
         after["streamasr_compute_seconds_total"] / after["streamasr_audio_seconds_total"]

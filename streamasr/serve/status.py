@@ -20,6 +20,10 @@ from streamasr.serve.peer import MicrophoneStatus
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LATENCY_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
+COMPUTE_SECONDS = (
+    *(0.0005, 0.0007, 0.001, 0.0014, 0.002, 0.003, 0.004, 0.006, 0.008),
+    *(0.012, 0.016, 0.024, 0.032, 0.048, 0.064, 0.096, 0.128, 0.256, 0.512, 1.024),
+)
 RECENT_TURNS = 500  # 80 s of one stream
 PROTOCOLS = ("native", "vosk", "wyoming")
 ROLES = ("speaker", "viewer")
@@ -42,6 +46,12 @@ class Metrics:
             "streamasr_chunk_latency_seconds",
             "From when audio came in to when its events were on their way.",
             buckets=LATENCY_SECONDS,
+            registry=registry,
+        )
+        self._chunk_compute = Histogram(
+            "streamasr_chunk_compute_seconds",
+            "Time that it took to recognise what came in.",
+            buckets=COMPUTE_SECONDS,
             registry=registry,
         )
         self._final = Histogram(
@@ -104,6 +114,7 @@ class Metrics:
         self._finals.inc(turn.finals)
         if turn.audio_seconds:
             self._chunk.observe(turn.latency_seconds)
+            self._chunk_compute.observe(turn.compute_seconds)
         if turn.finals:
             self._final.observe(turn.latency_seconds)
         with self._lock:

@@ -200,6 +200,37 @@ def save_figure(figure: "Figure", picture: Path) -> None:
         raise ConfigError(f"picture {picture} cannot be written: {error.strerror}") from None
 
 
+def draw_soak(rows: Sequence[Mapping[str, float]]) -> "Figure":
+    """Four panels over hours of audio: memory, computing, open files and threads, finals.
+
+    The rows are those of ``streamasr soak``. Every axis begins at 0, so that what is flat looks
+    flat. Raises ConfigError where matplotlib is missing.
+    """
+    figure = new_figure(11, 7)
+    hours = [row["audio_hours"] for row in rows]
+    panels = {
+        "memory, MB": {"resident": "resident_mb", "not of files": "anonymous_mb"},
+        "computing for a chunk of the control, ms": {
+            "median": "chunk_p50_ms",
+            "95 %": "chunk_p95_ms",
+        },
+        "open at the end of each row": {"files": "open_files", "threads": "threads"},
+        "finals in each row": {"finals": "finals"},
+    }
+    for axes, (title, lines) in zip(
+        figure.subplots(2, 2, sharex=True).flat, panels.items(), strict=True
+    ):
+        axes.set_title(title)
+        for label, name in lines.items():
+            axes.plot(hours, [row[name] for row in rows], marker=".", label=label)
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        axes.legend()
+    for axes in figure.axes[2:]:
+        axes.set_xlabel("hours of audio")
+    return figure
+
+
 def _columns(rows: Iterable[Row]) -> list[str]:
     """The names of all figures in ``rows``, in the order in which they first come."""
     return list(dict.fromkeys(name for row in rows for name in row))
