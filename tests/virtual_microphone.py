@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-PROGRAMS = ("pulseaudio", "paplay", "parec", "pactl")
+PROGRAMS = ("pulseaudio", "paplay", "pactl")
 ALSA_CONFIG = Path("/usr/share/alsa/alsa.conf")
 START_SECONDS = 10
 
@@ -55,20 +55,25 @@ class VirtualMicrophone:
             "--high-priority=no",
             "--disable-shm=yes",
             f"--load=module-native-protocol-unix auth-anonymous=1 socket={self._socket}",
-            "--load=module-null-sink sink_name=virtspk rate=16000 channels=1 format=s16le",
+            # Without rewinds it hands over every 50 ms, from the beginning; else after up to 2 s.
+            "--load=module-null-sink sink_name=virtspk rate=16000 channels=1 format=s16le"
+            " norewinds=1",
             "--load=module-remap-source source_name=virtmic master=virtspk.monitor",
         )
-        # A recorder that always runs keeps the source awake: the first block of the next
-        # one comes after 0.1 s instead of 1.6 s. Until the server answers, it is asked again.
+        # Until the server answers, it is asked again.
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             assert server.poll() is None, "pulseaudio ended at once"
             assert time.monotonic() < deadline, "pulseaudio does not answer"
-        self._spawn("parec", "--latency-msec=10", "-d", "virtmic")
 
     def play(self, wav: Path) -> "subprocess.Popen[bytes]":
         """Say ``wav`` into the microphone; returns at once."""
         return self._spawn("paplay", "--device=virtspk", str(wav))
+
+    def kill(self) -> None:
+        """The sound server dies, and with it whoever records or plays."""
+        self._processes[0].kill()
+        self.stop()
 
     def stop(self) -> None:
         """Pull the plug."""
