@@ -83,15 +83,22 @@ class VirtualMicrophone:
             process.wait(timeout=START_SECONDS)
         self._processes.clear()
 
+    def control(self, *arguments: str) -> str:
+        """What ``pactl`` answers."""
+        return self._pactl(*arguments, check=True)
+
     def _answers(self) -> bool:
-        sources = subprocess.run(
-            ["pactl", "list", "short", "sources"],
+        return "virtmic" in self._pactl("list", "short", "sources", check=False)
+
+    def _pactl(self, *arguments: str, check: bool) -> str:
+        return subprocess.run(
+            ["pactl", *arguments],
             env=os.environ | self.environment,
             capture_output=True,
+            text=True,
             timeout=START_SECONDS,
-            check=False,
-        )
-        return b"virtmic" in sources.stdout
+            check=check,
+        ).stdout
 
     def _spawn(self, *command: str) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(
