@@ -178,23 +178,26 @@ def run_mute(parsed: argparse.Namespace) -> None:
 
 
 def add_devices(subcommands: Subcommands) -> None:
-    parser = subcommands.add_parser("devices", help="what can be heard")
+    parser = subcommands.add_parser("devices", help="what can be heard, and how loud it is")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0.5,
+        metavar="N",
+        help="listen to each for so long; 0 for not at all (default: 0.5)",
+    )
+    parser.add_argument("--watch", action="store_true", help="a live meter, until Ctrl-C")
+    parser.add_argument("--device", metavar="NAME", help="watch this one, not the default")
     parser.set_defaults(run=run_devices)
 
 
-def run_devices(_: argparse.Namespace) -> None:
-    from streamasr.capture.microphone import MEND, list_devices
-    from streamasr.errors import CaptureError
+def run_devices(parsed: argparse.Namespace) -> None:
+    from streamasr import devices
 
-    devices = list_devices()
-    if not devices:
-        raise CaptureError(f"there is no microphone; {MEND}")
-    for device in devices:
-        default = "  (default)" if device.is_default else ""
-        print(
-            f"{device.index:>3}  {device.name}  "
-            f"{device.channels} ch, {device.default_rate_hz} Hz{default}"
-        )
+    if parsed.watch:
+        devices.watch(parsed.device)
+    else:
+        devices.show(parsed.seconds)
 
 
 def add_config(subcommands: Subcommands) -> None:

@@ -10,7 +10,6 @@ can be broken off anywhere; the same command goes on with what is missing.
                                                     └───→ a line of the manifest
 """
 
-import math
 import os
 import re
 import sys
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from streamasr.capture.level import meter, peak_db
 from streamasr.capture.microphone import Microphone
 from streamasr.config import CaptureConfig
 from streamasr.errors import AudioFormatError, ConfigError
@@ -39,8 +39,6 @@ COUNT_SECONDS = 0.5
 QUIET_PEAK_DB = -30.0
 FULL_SCALE = 32_700 / 32_768
 CLIPPED_SAMPLES = 8
-METER_CELLS = 30
-METER_FLOOR_DB = -60.0
 LONGEST_TEXT = 200  # letters; a file is named after its text
 
 
@@ -190,7 +188,7 @@ def _count_down(microphone: Microphone, console: Console) -> None:
     microphone.read()  # everything since the last clip
     for count in COUNTDOWN:
         console.print(f"   {count} …", end="")
-        for _ in _blocks(microphone, COUNT_SECONDS):
+        for _ in microphone.blocks(COUNT_SECONDS):
             pass
     console.print("   speak")
 
@@ -199,32 +197,10 @@ def _listen(seconds: float, microphone: Microphone, console: Console) -> Samples
     """The next ``seconds`` of sound as ``(n,)``, with a level meter on a terminal."""
     blocks: list[Samples] = []
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        for block in _blocks(microphone, seconds):
+        for block in microphone.blocks(seconds):
             blocks.append(block)
             live.update(Text(f"   {meter(block)}"), refresh=True)
     return np.concatenate(blocks)[: round(seconds * SAMPLE_RATE_HZ)]
-
-
-def _blocks(microphone: Microphone, seconds: float) -> Iterator[Samples]:
-    """Blocks as they come until they last ``seconds`` at least."""
-    heard_samples = 0
-    while heard_samples < seconds * SAMPLE_RATE_HZ:
-        block = microphone.read()
-        heard_samples += len(block)
-        yield block
-
-
-def meter(samples: Samples) -> str:
-    """A bar as long as the loudest of ``(n,)`` samples, from METER_FLOOR_DB to full scale."""
-    level_db = max(METER_FLOOR_DB, peak_db(samples))
-    cells = round(METER_CELLS * (1 - level_db / METER_FLOOR_DB))
-    return f"{'█' * cells:░<{METER_CELLS}} {level_db:4.0f} dB"
-
-
-def peak_db(samples: Samples) -> float:
-    """The loudest of ``(n,)`` samples in -1..1, relative to full scale; silence is -100 dB."""
-    peak = float(np.abs(samples).max(initial=0.0))
-    return 20 * math.log10(max(peak, 1e-5))
 
 
 def flaw(samples: Samples) -> str | None:

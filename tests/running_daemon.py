@@ -51,6 +51,7 @@ async def program(
     port: int = 0,
     environment: Mapping[str, str] | None = None,
     stdin: int | None = None,
+    limit_seconds: float = LIMIT_SECONDS,
 ) -> AsyncIterator[Program]:
     """``streamasr serve --port port arguments``, once it listens."""
     process = await asyncio.create_subprocess_exec(
@@ -71,7 +72,7 @@ async def program(
             line = (await process.stdout.readline()).decode()
         assert line.startswith(("listening on ws://127.0.0.1:", "listening on wss://127")), line
         assert line.endswith("/v1\n")
-        async with asyncio.timeout(LIMIT_SECONDS):
+        async with asyncio.timeout(limit_seconds):
             yield Program(process, line.split()[-1])
     finally:
         if process.returncode is None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from streamasr.capture.level import meter
 from streamasr.cli import main
 from streamasr.errors import ConfigError
 from streamasr.record import (
@@ -21,7 +22,6 @@ from streamasr.record import (
     RecordConfig,
     default_seconds,
     flaw,
-    meter,
     plan,
     write_clip,
 )

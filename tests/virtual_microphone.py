@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-PROGRAMS = ("pulseaudio", "paplay", "parec", "pactl")
+PROGRAMS = ("pulseaudio", "paplay", "pactl")
 ALSA_CONFIG = Path("/usr/share/alsa/alsa.conf")
 START_SECONDS = 10
 
@@ -56,16 +56,16 @@ class VirtualMicrophone:
             "--high-priority=no",
             "--disable-shm=yes",
             f"--load=module-native-protocol-unix auth-anonymous=1 socket={self._socket}",
-            "--load=module-null-sink sink_name=virtspk rate=16000 channels=1 format=s16le",
+            # Without rewinds it hands over every 50 ms, from the beginning; else after up to 2 s.
+            "--load=module-null-sink sink_name=virtspk rate=16000 channels=1 format=s16le"
+            " norewinds=1",
             "--load=module-remap-source source_name=virtmic master=virtspk.monitor",
         )
-        # A recorder that always runs keeps the source awake: the first block of the next
-        # one comes after 0.1 s instead of 1.6 s. Until the server answers, it is asked again.
+        # Until the server answers, it is asked again.
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             assert server.poll() is None, "pulseaudio ended at once"
             assert time.monotonic() < deadline, "pulseaudio does not answer"
-        self._spawn("parec", "--latency-msec=10", "-d", "virtmic")
 
     def play(self, wav: Path) -> "subprocess.Popen[bytes]":
         """Say ``wav`` into the microphone; returns at once."""
@@ -73,9 +73,13 @@ class VirtualMicrophone:
 
     def recorders(self) -> set[int]:
         """The process ids of all that record from it now."""
-        listed = self._pactl("list", "source-outputs")
-        assert listed.returncode == 0, listed.stderr
-        return {int(pid) for pid in re.findall(rb'application.process.id = "(\d+)"', listed.stdout)}
+        listed = self.control("list", "source-outputs")
+        return {int(pid) for pid in re.findall(r'application.process.id = "(\d+)"', listed)}
+
+    def kill(self) -> None:
+        """The sound server dies, and with it whoever records or plays."""
+        self._processes[0].kill()
+        self.stop()
 
     def stop(self) -> None:
         """Pull the plug."""
@@ -85,17 +89,22 @@ class VirtualMicrophone:
             process.wait(timeout=START_SECONDS)
         self._processes.clear()
 
-    def _answers(self) -> bool:
-        return b"virtmic" in self._pactl("list", "short", "sources").stdout
+    def control(self, *arguments: str) -> str:
+        """What ``pactl`` answers."""
+        return self._pactl(*arguments, check=True)
 
-    def _pactl(self, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    def _answers(self) -> bool:
+        return "virtmic" in self._pactl("list", "short", "sources", check=False)
+
+    def _pactl(self, *arguments: str, check: bool) -> str:
         return subprocess.run(
             ["pactl", *arguments],
             env=os.environ | self.environment,
             capture_output=True,
+            text=True,
             timeout=START_SECONDS,
-            check=False,
-        )
+            check=check,
+        ).stdout
 
     def _spawn(self, *command: str) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(

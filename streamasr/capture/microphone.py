@@ -9,7 +9,7 @@ is lost when no callback came for ``SILENT_SECONDS``.
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,35 @@ def list_devices() -> list[Device]:
     audio = _port_audio()
     try:
         return _input_devices(audio)
+    finally:
+        audio.terminate()
+
+
+def supported_rates_hz(devices: list[Device], rates_hz: Sequence[int]) -> list[list[int]]:
+    """For each of ``devices`` those of ``rates_hz`` that it takes in 16 bits."""
+
+    def takes(device: Device, rate_hz: int, channels: int) -> bool:
+        try:
+            supported: bool = audio.is_format_supported(
+                rate_hz,
+                input_device=device.index,
+                input_channels=channels,
+                input_format=pyaudio.paInt16,
+            )
+        except ValueError:
+            return False
+        return supported
+
+    audio = _port_audio()
+    try:
+        return [
+            [
+                rate_hz
+                for rate_hz in rates_hz
+                if any(takes(device, rate_hz, channels) for channels in (1, _channels(device)))
+            ]
+            for device in devices
+        ]
     finally:
         audio.terminate()
 
@@ -129,6 +158,14 @@ class Microphone:
         frames = pcm.astype(np.float32) / np.float32(32768.0)
         return self._resampler.process(to_mono(frames.reshape(-1, self._channels)))
 
+    def blocks(self, seconds: float) -> Iterator[Samples]:
+        """Blocks as they come until they last ``seconds`` at least."""
+        heard_samples = 0
+        while heard_samples < seconds * self._sample_rate_hz:
+            block = self.read()
+            heard_samples += len(block)
+            yield block
+
     def wake(self) -> None:
         """Have ``read`` return at once. From any thread."""
         self._block_came.set()
@@ -161,7 +198,7 @@ class Microphone:
         formats = (
             (self._sample_rate_hz, 1),
             (own_rate_hz, 1),
-            (own_rate_hz, min(device.channels, 8)),
+            (own_rate_hz, _channels(device)),
         )
         for rate_hz, channels in formats:
             self.rate_hz, self._channels = rate_hz, channels
@@ -205,6 +242,11 @@ def _choose(devices: list[Device], wanted: str | None) -> Device:
             return device
     names = ", ".join(f"{device.index} {device.name!r}" for device in devices)
     raise CaptureError(f"no microphone matches {wanted!r}; choose with --device from: {names}")
+
+
+def _channels(device: Device) -> int:
+    """As many as are opened where one alone cannot be: a sound server offers 32."""
+    return min(device.channels, 8)
 
 
 def _without_number(name: str) -> str:
