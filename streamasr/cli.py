@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_unmute,
         add_devices,
         add_config,
+        add_install_service,
         add_evaluate,
         add_live,
         add_calibrate,
@@ -217,3 +218,30 @@ def run_config(parsed: argparse.Namespace) -> None:
         return
     config, origins = config_from(parsed)
     print(config_as_toml(config, origins), end="")
+
+
+def add_install_service(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser(
+        "install-service", help="have systemd run the daemon, from boot on"
+    )
+    parser.add_argument(
+        "--user", action="store_true", help="for you alone, with your PulseAudio or PipeWire"
+    )
+    parser.add_argument("--uninstall", action="store_true", help="stop and remove it")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
+    parser.add_argument("--no-start", action="store_true", help="start it at the next boot only")
+    parser.add_argument("--recommend", action="store_true", help="the music recommender, too")
+    parser.add_argument(
+        "--root", type=Path, metavar="DIR", help="install below this folder and start nothing"
+    )
+    parser.set_defaults(run=run_install_service)
+
+
+def run_install_service(parsed: argparse.Namespace) -> None:
+    from streamasr.install import Installation
+
+    installation = Installation(user=parsed.user, root=parsed.root)
+    if parsed.uninstall:
+        installation.uninstall()
+    else:
+        installation.install(parsed.config, recommend=parsed.recommend, start=not parsed.no_start)

@@ -6,12 +6,17 @@ It was chosen by measurement (DESIGN.md). It is shared by every stream; what a s
 is a ``VoiceState``, a value.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# Since 1.29 onnxruntime tells its makers of every session; it asks this once, when it is imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
 
 Samples = NDArray[np.float32]
 
