@@ -10,6 +10,9 @@ SHIPPED = {
         "checkpoints/english.safetensors",
         "lm/english.kenlm",
         "lm/lexicon.txt.xz",
+        "systemd/streamasr.service",
+        "systemd/streamasr-user.service",
+        "systemd/streamasr-recommend.service",
         "tests/recordings/demo.flac",
     )
 }

@@ -74,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_devices,
         add_config,
         add_doctor,
+        add_install_service,
         add_evaluate,
         add_live,
         add_calibrate,
@@ -98,10 +99,15 @@ def add_serve(subcommands: Subcommands) -> None:
 
 
 def run_serve(parsed: argparse.Namespace) -> None:
+    from streamasr.startup import Startup
+
+    startup = Startup()
     config, _ = config_from(parsed)
+    startup.lap("python")
     from streamasr import daemon
 
-    daemon.run(config, captions=parsed.captions)
+    startup.lap("imports")
+    daemon.run(config, captions=parsed.captions, startup=startup)
 
 
 def add_transcribe(subcommands: Subcommands) -> None:
@@ -229,3 +235,30 @@ def run_doctor(parsed: argparse.Namespace) -> int:
     from streamasr.doctor import report
 
     return report.run(parsed.config, flags_from(parsed), as_json=parsed.json)
+
+
+def add_install_service(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser(
+        "install-service", help="have systemd run the daemon, from boot on"
+    )
+    parser.add_argument(
+        "--user", action="store_true", help="for you alone, with your PulseAudio or PipeWire"
+    )
+    parser.add_argument("--uninstall", action="store_true", help="stop and remove it")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
+    parser.add_argument("--no-start", action="store_true", help="start it at the next boot only")
+    parser.add_argument("--recommend", action="store_true", help="the music recommender, too")
+    parser.add_argument(
+        "--root", type=Path, metavar="DIR", help="install below this folder and start nothing"
+    )
+    parser.set_defaults(run=run_install_service)
+
+
+def run_install_service(parsed: argparse.Namespace) -> None:
+    from streamasr.install import Installation
+
+    installation = Installation(user=parsed.user, root=parsed.root)
+    if parsed.uninstall:
+        installation.uninstall()
+    else:
+        installation.install(parsed.config, recommend=parsed.recommend, start=not parsed.no_start)

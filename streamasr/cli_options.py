@@ -24,12 +24,13 @@ def print_figures(figures: Mapping[str, object], *, as_json: bool) -> None:
         )
 
 
-# Flags over the configuration file: (flag, setting, type, metavar, help).
+# Flags over the configuration file: (flag, setting, type, metavar, help). A bool is switched on.
 Flags = tuple[tuple[str, str, type, str, str], ...]
 SOUND_FLAGS: Flags = (
     ("--input", "capture.input", str, "WHAT", "mic, FILE (in real time), - (s16le 16 kHz), none"),
     ("--device", "capture.device", str, "NAME", "microphone, by part of its name or index"),
     ("--fallback", "capture.fallback", Path, "FILE", "play this where there is no microphone"),
+    ("--wait", "capture.wait", bool, "", "wait for a microphone that is not there yet"),
     ("--host", "serve.host", str, "HOST", "address to listen on (default: this machine only)"),
     ("--port", "serve.port", int, "PORT", "port to listen on; 0 picks a free one"),
     ("--vosk-port", "serve.vosk_port", int, "PORT", "speak Vosk's protocol there (usually 2700)"),
@@ -62,7 +63,11 @@ def add_config_options(
     some."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
     for flag, setting, kind, metavar, text in (*flags, *MODEL_FLAGS):
-        if only is None or flag in only:
+        if only is not None and flag not in only:
+            continue
+        if kind is bool:
+            parser.add_argument(flag, dest=setting, action="store_const", const=True, help=text)
+        else:
             parser.add_argument(flag, dest=setting, type=kind, metavar=metavar, help=text)
     if only is None:
         parser.add_argument(

@@ -1,9 +1,9 @@
 """The daemon: sound in, words out, until it is told to stop.
 
 It binds its address, loads the recognizer, opens its input, and only then says that it
-listens. On SIGTERM or SIGINT, and where a file or standard input ends, it drains: pending
-finals go to every speaker and viewer, then it exits; within two seconds. SIGUSR2 mutes the
-microphone, and the next one opens it again.
+listens; systemd is told that it is ready when the first sound came. On SIGTERM or SIGINT, and
+where a file or standard input ends, it drains: pending finals go to every speaker and viewer,
+then it exits; within two seconds. SIGUSR2 mutes the microphone, and the next one opens it again.
 """
 
 import asyncio
@@ -23,17 +23,21 @@ from streamasr.captions.terminal import TerminalCaptions
 from streamasr.capture.listener import Listener, State
 from streamasr.capture.microphone import Microphone
 from streamasr.capture.mute import MuteSwitch
+from streamasr.capture.search import MicrophoneSearch
 from streamasr.capture.wavfile import AudioFile, PcmInput, in_real_time
 from streamasr.config import Config
 from streamasr.engine import Engine, EngineStream
-from streamasr.errors import CaptureError
+from streamasr.errors import CaptureError, ConfigError
 from streamasr.events import Event
 from streamasr.frontend.resample import Samples
+from streamasr.notify import Heartbeat, Notifier
 from streamasr.recognizer import Recognizer
 from streamasr.serve.doors import Doors, open_doors
 from streamasr.serve.peer import MicrophoneStatus
 from streamasr.serve.server import Server
 from streamasr.serve.status import Metrics
+from streamasr.startup import Startup
+from streamasr.wire.native import MicrophoneState
 
 STDIN = 0
 # The parts of the two seconds that a stop may take.
@@ -43,6 +47,14 @@ DRAIN_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 
+SAYS: dict[MicrophoneState, str] = {
+    "ok": "listening to the microphone",
+    "recovered": "listening to the microphone",
+    "lost": "waiting for the microphone",
+    "muted": "muted",
+    "none": "no microphone of its own",
+}
+
 
 class Awaited:
     """A microphone that is not open yet."""
@@ -51,7 +63,7 @@ class Awaited:
 Source = Microphone | Awaited | AudioFile | PcmInput | None
 
 
-def run(config: Config, *, captions: bool = False) -> None:
+def run(config: Config, *, captions: bool, startup: Startup) -> None:
     """Run until stopped or until the input ends. Raises StreamasrError."""
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
@@ -60,22 +72,31 @@ def run(config: Config, *, captions: bool = False) -> None:
         # Nothing was heard yet: a stop while the model loads has nothing to flush.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
+        startup.lap("addresses")
         switch = MuteSwitch.of_environment()
         signal.signal(signal.SIGUSR2, lambda *_: switch.set(not switch.is_muted))
-        recognizer = Recognizer.load(config.model, config.decoder, config.endpoint)
+        recognizer = Recognizer.load(config.model, config.decoder, config.endpoint, startup.lap)
+        startup.loaded()
         if recognizer.unspoken:
             print(f"streamasr: {recognizer.unspoken}", file=sys.stderr)
         source = open_source(config, recognizer.sample_rate_hz, muted=switch.is_muted)
-        asyncio.run(Daemon(config, recognizer, source, switch, captions=captions).run(doors))
+        startup.lap("input")
+        daemon = Daemon(config, recognizer, source, switch, captions=captions, startup=startup)
+        asyncio.run(daemon.run(doors))
 
 
 def open_source(config: Config, sample_rate_hz: int, *, muted: bool = False) -> Source:
     """What ``--input`` names, opened; the fallback where there is no microphone. A microphone
     that is muted stays closed.
 
-    Raises CaptureError or AudioFormatError.
+    Raises CaptureError, AudioFormatError or ConfigError.
     """
     capture = config.capture
+    if capture.wait and capture.fallback is not None:
+        raise ConfigError(
+            "where there is no microphone, capture.wait waits for one and capture.fallback plays "
+            "a file: leave one of them out"
+        )
     if capture.input == "none":
         return None
     if capture.input == "-":
@@ -87,9 +108,12 @@ def open_source(config: Config, sample_rate_hz: int, *, muted: bool = False) -> 
     try:
         return Microphone(capture, sample_rate_hz)
     except CaptureError as error:
+        problem = str(error).partition(";")[0]
+        if capture.wait:
+            print(f"streamasr: {problem}: waiting for it", file=sys.stderr)
+            return Awaited()
         if capture.fallback is None:
             raise
-        problem = str(error).partition(";")[0]
         print(f"streamasr: {problem}: playing {capture.fallback} instead", file=sys.stderr)
         return AudioFile(capture.fallback, sample_rate_hz, capture.block_ms)
 
@@ -105,11 +129,12 @@ class Daemon:
         switch: MuteSwitch,
         *,
         captions: bool,
+        startup: Startup,
     ) -> None:
         self._config = config
         self._source = source
         self._switch = switch
-        self._has_microphone = isinstance(source, Microphone | Awaited)
+        self._hears_microphone = isinstance(source, Microphone | Awaited)
         self._sample_rate_hz = recognizer.sample_rate_hz
         metrics = Metrics(recognizer.model_name)
         self._engine = Engine(
@@ -123,7 +148,7 @@ class Daemon:
             config.endpoint,
             metrics,
             self._status,
-            self._set_muted if self._has_microphone else None,
+            self._set_muted if self._hears_microphone else None,
         )
         self._captions = TerminalCaptions() if captions else None
         self._state: State | None = None if source is None else "ok"
@@ -133,6 +158,11 @@ class Daemon:
         self._listener: Listener | None = None
         self._stopped = asyncio.Event()
         self._failure: Exception | None = None
+        self._startup = startup
+        self._notifier = Notifier()
+        self._heartbeat = Heartbeat(
+            self._notifier, self._in_words, self._stalled_seconds, may_wait=config.capture.wait
+        )
 
     async def run(self, doors: Doors) -> None:
         """Serve until a signal or the end of the input. Raises what ended the input."""
@@ -145,7 +175,13 @@ class Daemon:
             await self._server.start(doors)
             self._announce(doors)
             self._listen()
+            self._startup.lap("servers")
+            if not self._hears_microphone:
+                self._ready()
+            beating = asyncio.create_task(self._heartbeat.run())
             await self._stopped.wait()
+            self._notifier.stopping()
+            beating.cancel()
             await self._drain()
         finally:
             self._engine.close(STOP_INPUT_SECONDS)
@@ -174,9 +210,11 @@ class Daemon:
         if isinstance(self._source, Microphone | Awaited):
             if self._switch.is_muted:
                 listener.mute()
+            opened = self._source if isinstance(self._source, Microphone) else None
+            device = None if opened is None else opened.device
             listener.listen(
-                self._source if isinstance(self._source, Microphone) else None,
-                lambda: Microphone(self._config.capture, self._sample_rate_hz),
+                opened,
+                MicrophoneSearch(self._config.capture, self._sample_rate_hz, device),
                 lambda state: _call(loop, lambda: self._change(state)),
             )
         else:
@@ -210,25 +248,58 @@ class Daemon:
             (self._listener.mute if muted else self._listener.unmute)()
 
     def _toggle_mute(self) -> None:
-        if self._has_microphone:
+        if self._hears_microphone:
             self._set_muted(not self._switch.is_muted)
         else:
             log.warning("SIGUSR2: no microphone is heard that could be muted")
 
     def _change(self, state: State) -> None:
-        if state == self._state:
-            return
-        self._state = state
-        self._server.publish_status()
+        if state != self._state:
+            self._state = state
+            self._server.publish_status()
         if state == "recovered":
             self._state = "ok"
+        if state != "lost":
+            self._ready()
+        self._heartbeat.tell()
 
     def _status(self) -> MicrophoneStatus:
         if self._stream is None or self._listener is None or self._state is None:
             return MicrophoneStatus()
-        stream = self._stream
-        lag_ms = round(stream.backlog_seconds * 1000)
-        return MicrophoneStatus(self._state, lag_ms, self._listener.dropped_ms, stream.fed_seconds)
+        counts = self._listener.counts
+        return MicrophoneStatus(
+            self._state,
+            lag_ms=round(self._stream.backlog_seconds * 1000),
+            dropped_ms=self._listener.dropped_ms,
+            audio_seconds=self._stream.fed_seconds,
+            clipped_samples=counts.clipped_samples,
+            overflows=counts.overflows,
+            drift_ppm=self._listener.drift_ppm,
+        )
+
+    def _ready(self) -> None:
+        """The first sound came, or none is wanted. The first call counts."""
+        if self._heartbeat.ready():
+            if self._hears_microphone:
+                self._startup.lap("first sound")
+            log.info("%s", self._startup)
+
+    def _in_words(self) -> str:
+        """The state, for people."""
+        speakers, viewers = self._server.speakers_and_viewers()
+        doing = SAYS[self._status().state]
+        if isinstance(self._source, AudioFile):
+            doing = "playing a file"
+        if isinstance(self._source, PcmInput):
+            doing = "hearing standard input"
+        return f"{doing}; {speakers} speaking, {viewers} viewing"
+
+    def _stalled_seconds(self) -> float:
+        """For how long the slower of worker and microphone's reader has shown no life."""
+        stalled_seconds = self._engine.stalled_seconds
+        if self._hears_microphone and self._listener is not None and self._state == "ok":
+            stalled_seconds = max(stalled_seconds, self._listener.stalled_seconds)
+        return stalled_seconds
 
     async def _drain(self) -> None:
         """The input's last final first, so that viewers get it; then everybody's own."""

@@ -35,6 +35,8 @@ from streamasr.frontend.resample import PcmDecoder, Resampler, Samples
 from streamasr.recognizer import Recognizer, Stream
 
 TURN_SECONDS = 0.16
+IDLE_SECONDS = 1.0
+"""A worker with nothing to do shows life this often."""
 BACKLOG_BYTES = 16 << 20
 """A stream's backlog is never larger, however many bytes its seconds have."""
 
@@ -308,6 +310,7 @@ class Engine:
         self.line: deque[EngineStream] = deque()
         self.making_search = asyncio.Lock()
         self._closing = False
+        self._alive_at_seconds = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
 
@@ -322,6 +325,11 @@ class Engine:
             self._closing = True
             self.lock.notify_all()
         self._worker.join(timeout_seconds)
+
+    @property
+    def stalled_seconds(self) -> float:
+        """For how long the worker has neither finished a turn nor been idle."""
+        return time.monotonic() - self._alive_at_seconds
 
     def open(
         self,
@@ -344,8 +352,10 @@ class Engine:
     def _work(self) -> None:
         while True:
             with self.lock:
+                self._alive_at_seconds = time.monotonic()
                 while not self.line and not self._closing:
-                    self.lock.wait()
+                    self.lock.wait(IDLE_SECONDS)
+                    self._alive_at_seconds = time.monotonic()
                 if self._closing:
                     return
                 stream = self.line.popleft()

@@ -10,6 +10,7 @@
     ├── CheckpointError       exit code 4   an acoustic checkpoint
     ├── LanguageModelError    exit code 4   an n-gram model or a lexicon
     ├── AddressError          exit code 5   a network address that cannot be bound or reached
+    ├── ServiceError          exit code 1   systemd refused to install or start the service
     ├── ProtocolError         goes back on the wire with its ``code``
     └── StreamFinished        samples fed to a stream after ``finish()``
 
@@ -63,6 +64,10 @@ class AddressError(StreamasrError):
     """A network address cannot be bound or reached."""
 
     exit_code = 5
+
+
+class ServiceError(StreamasrError):
+    """systemd refused to install or start the service."""
 
 
 class ProtocolError(StreamasrError):

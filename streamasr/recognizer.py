@@ -21,7 +21,7 @@ rest. A voice wakes them, and they hear the pre-roll first, so that nothing is c
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -156,23 +156,27 @@ class Recognizer:
         model: ModelConfig,
         decoder: DecoderConfig,
         endpoint: EndpointConfig,
+        loaded: Callable[[str], None] = lambda _: None,
     ) -> "Recognizer":
-        """Read the files that ``model`` names.
+        """Read the files that ``model`` names; ``loaded`` is told of each part that is there.
 
         Raises CheckpointError or LanguageModelError where a file is missing, damaged or does
         not fit the others, and ConfigError for phrases or a catalogue that cannot be used.
         """
         path = model.checkpoint or shipped("checkpoints", "english.safetensors")
         checkpoint = load_checkpoint(path)
+        loaded("checkpoint")
         labels = checkpoint.phone_labels if model.units == "phones" else checkpoint.character_labels
         try:
-            loaded = load_search(model, decoder, _alphabet(path, labels))
+            search = load_search(model, decoder, _alphabet(path, labels), loaded)
         except KeyError as error:
             raise CheckpointError(
                 f"checkpoint {path} has another alphabet: it lacks the label {error} that the"
                 " search needs; use the lexicon it was trained with"
             ) from None
-        return cls(checkpoint, loaded, decoder, endpoint, rests=model.rest)
+        recognizer = cls(checkpoint, search, decoder, endpoint, rests=model.rest)
+        loaded("voice detector")
+        return recognizer
 
     def head(self, log_probs: LogProbs) -> NDArray[np.float32]:
         """``(steps, labels)`` of the units that the search reads."""
@@ -359,9 +363,7 @@ class Stream:
             state = self._hear_frames(state, frames, events)
         return state
 
-    def _hear_frames(
-        self, state: StreamState, frames: Frames, events: list[Event]
-    ) -> StreamState:
+    def _hear_frames(self, state: StreamState, frames: Frames, events: list[Event]) -> StreamState:
         """Run one chunk through the network and the search, and say what is new."""
         recognizer = self.recognizer
         log_probs, network = recognizer.acoustic.step(frames, state.network)

@@ -272,6 +272,10 @@ def test_a_microphone_that_is_not_there(heard: VirtualMicrophone) -> None:
     assert "a microphone that nobody has" in finding.text
     capture = CaptureConfig(device=NOBODY.device, fallback=Path("demo.flac"))
     assert by_check(check_sound(Config(capture=capture)))["microphone"].state == "warning"
+    waiting = CaptureConfig(device=NOBODY.device, wait=True)
+    finding = by_check(check_sound(Config(capture=waiting)))["microphone"]
+    assert finding.state == "warning"
+    assert "waited for" in finding.text
 
 
 def test_a_sound_server_that_is_gone_is_named(heard: VirtualMicrophone) -> None:
@@ -437,6 +441,7 @@ esac
         ("active", "enabled", "ok", None),
         ("active", "disabled", "warning", "systemctl --user enable --now streamasr.service"),
         ("inactive", "enabled", "warning", "systemctl --user start streamasr.service"),
+        ("activating", "enabled", "warning", "systemctl --user status streamasr.service"),
         ("failed", "enabled", "problem", "journalctl --user -u streamasr.service -n 30"),
     ],
 )

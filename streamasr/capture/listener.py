@@ -2,18 +2,21 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Literal
 
-from streamasr.capture.microphone import Microphone
+from streamasr.capture.microphone import Counts, Microphone
+from streamasr.capture.search import Traces, sound_traces
 from streamasr.engine import EngineStream
 from streamasr.errors import CaptureError, DeviceLostError, StreamasrError
 from streamasr.frontend.resample import Samples
 
 FIRST_RETRY_SECONDS = 0.25
-SLOWEST_RETRY_SECONDS = 1.0
+SLOWEST_RETRY_SECONDS = 2.0
+LOOK_SECONDS = 0.25
 STOP_CHECK_SECONDS = 0.1
 
 State = Literal["ok", "lost", "recovered", "muted"]
@@ -35,13 +38,21 @@ class Listener:
         self._stream = stream
         self._sample_rate_hz = sample_rate_hz
         self._microphone: Microphone | None = None
-        self._lost_samples = 0
+        self._counts_before = Counts()
+        self._drift_ppm: float | None = None
         self._muting = threading.Event()
         self._disturbed = threading.Event()
         self.stopping = threading.Event()
         self.ended: Future[None] = Future()
         self.ended.set_running_or_notify_cancel()
         self._thread: threading.Thread | None = None
+        self._alive_at_seconds = time.monotonic()
+
+    @property
+    def stalled_seconds(self) -> float:
+        """For how long the thread has neither read sound nor waited for room; says something
+        only while the microphone is open."""
+        return time.monotonic() - self._alive_at_seconds
 
     @property
     def wants_mute(self) -> bool:
@@ -49,13 +60,25 @@ class Listener:
         return self._muting.is_set()
 
     @property
+    def counts(self) -> Counts:
+        """Of all microphones so far."""
+        microphone = self._microphone
+        return (
+            self._counts_before if microphone is None else self._counts_before + microphone.counts
+        )
+
+    @property
     def dropped_ms(self) -> int:
         """Sound that was heard and lost, so far."""
+        return self.counts.overrun_samples * 1000 // self._sample_rate_hz
+
+    @property
+    def drift_ppm(self) -> float | None:
+        """Millionths that the microphone's clock is too fast, by the latest estimate."""
         microphone = self._microphone
-        lost_samples = self._lost_samples
-        if microphone is not None:
-            lost_samples += microphone.overrun_samples
-        return lost_samples * 1000 // self._sample_rate_hz
+        if microphone is not None and (drift_ppm := microphone.drift_ppm) is not None:
+            self._drift_ppm = drift_ppm
+        return self._drift_ppm
 
     def play(self, blocks: Iterator[Samples]) -> None:
         """Feed every block, in a thread of its own."""
@@ -134,12 +157,26 @@ class Listener:
                 tell("muted")
                 self._disturbed.wait()
             else:
+                traces = sound_traces()
                 try:
                     microphone = reopen()
                 except CaptureError:
                     tell("lost")
-                    self._disturbed.wait(pause_seconds)
+                    changed = self._pause(pause_seconds, traces)
                     pause_seconds = min(2 * pause_seconds, SLOWEST_RETRY_SECONDS)
+                    if changed:
+                        pause_seconds = FIRST_RETRY_SECONDS
+
+    def _pause(self, seconds: float, traces: Traces) -> bool:
+        """Wait, unless a card or server came or went since ``traces`` were found; whether one
+        did. A try costs 25 ms of computing, a look at the traces nothing."""
+        end_seconds = time.monotonic() + seconds
+        while (left_seconds := end_seconds - time.monotonic()) > 0:
+            if self._disturbed.wait(min(left_seconds, LOOK_SECONDS)):
+                return False
+            if sound_traces() != traces:
+                return True
+        return False
 
     def _hear(self, microphone: Microphone, tell: "_News") -> bool:
         """Feed from ``microphone`` until it is lost, muted or stopped; it is closed then.
@@ -150,6 +187,7 @@ class Listener:
         try:
             while not self.stopping.is_set() and not self.wants_mute:
                 block = microphone.read()
+                self._alive_at_seconds = time.monotonic()
                 if len(block):
                     heard = True
                     tell("recovered" if tell.last in ("lost", "recovered") else "ok")
@@ -163,7 +201,7 @@ class Listener:
             self._wait(self._stream.finalize("device_lost"))
             tell("lost")
         finally:
-            self._lost_samples += microphone.overrun_samples
+            self._counts_before += microphone.counts
             self._microphone = None
             microphone.close()
         if ended is not None:
@@ -172,15 +210,16 @@ class Listener:
 
     def _feed(self, block: Samples) -> bool:
         """Feed as soon as there is room; meanwhile the microphone's ring fills, and its
-        overruns are counted. False when stopped."""
-        if not self._wait(self._stream.room_for(block)):
+        overruns are counted. False when stopped or muted."""
+        if not self._wait(self._stream.room_for(block), lambda: self.wants_mute):
             return False
         self._stream.feed(block)
         return True
 
-    def _wait(self, future: Future[None]) -> bool:
-        """Wait for the engine; False when stopped meanwhile."""
-        while not self.stopping.is_set():
+    def _wait(self, future: Future[None], give_up: Callable[[], bool] = lambda: False) -> bool:
+        """Wait for the engine; False when stopped meanwhile, or when it is time to give up."""
+        while not self.stopping.is_set() and not give_up():
+            self._alive_at_seconds = time.monotonic()
             try:
                 future.result(STOP_CHECK_SECONDS)
             except FutureTimeoutError:

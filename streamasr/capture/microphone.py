@@ -6,17 +6,18 @@ When a device goes away PortAudio raises nothing, the callbacks just stop: so a 
 is lost when no callback came for ``SILENT_SECONDS``.
 """
 
-import os
-import sys
+import re
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyaudio
 
+from streamasr.capture.drift import ClockDrift
+from streamasr.capture.quiet import silence_c_stderr
 from streamasr.config import CaptureConfig
 from streamasr.errors import CaptureError, DeviceLostError
 from streamasr.frontend.resample import Resampler, Samples, to_mono
@@ -25,6 +26,12 @@ from streamasr.frontend.ring import SampleRing
 SILENT_SECONDS = 0.5
 # A sound server may take its time before the first block (PulseAudio: up to 1.6 s).
 FIRST_BLOCK_SECONDS = 5.0
+FULL_SCALE = 32767
+UNSUPPORTED = (
+    pyaudio.paInvalidSampleRate,
+    pyaudio.paInvalidChannelCount,
+    pyaudio.paSampleFormatNotSupported,
+)
 MEND = "plug one in, or choose another source with --input FILE or --input none"
 
 
@@ -41,52 +48,72 @@ class Device:
 
 def list_devices() -> list[Device]:
     """Everything that PortAudio can record from; empty where there is nothing."""
-    with _port_audio() as audio:
+    audio = _port_audio()
+    try:
         return _input_devices(audio)
+    finally:
+        audio.terminate()
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What went wrong with the sound: ``overrun_samples`` lost because nobody read in time, at
+    the model's rate; ``overflows``, times that PortAudio lost some; ``clipped_samples`` at full
+    scale, as the device gave them."""
+
+    overrun_samples: int = 0
+    overflows: int = 0
+    clipped_samples: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.overrun_samples + other.overrun_samples,
+            self.overflows + other.overflows,
+            self.clipped_samples + other.clipped_samples,
+        )
 
 
 class Microphone:
     """An open input device. ``read`` belongs to one thread.
 
     The constructor raises CaptureError where the device cannot be opened. Open it only when
-    the model is loaded: nobody reads the ring before.
+    the model is loaded: nobody reads the ring before. Opening and closing take as long as a
+    sound server hangs, but hold nobody up who is on another thread.
     """
 
     def __init__(self, config: CaptureConfig, sample_rate_hz: int = 16_000) -> None:
+        self._config = config
         self._sample_rate_hz = sample_rate_hz
         self._block_came = threading.Event()
         self._wait_seconds = FIRST_BLOCK_SECONDS
         self.overflows = 0
-        with _quiet_stderr():
-            self._audio = pyaudio.PyAudio()
-            try:
-                self.device = _choose(_input_devices(self._audio), config.device)
-                self.rate_hz, self._channels = self._supported_format()
-                self._resampler = Resampler(self.rate_hz, sample_rate_hz)
-                self._ring = SampleRing(
-                    int(config.ring_seconds * self.rate_hz) * self._channels, dtype=np.int16
-                )
-                self._stream = self._audio.open(
-                    rate=self.rate_hz,
-                    channels=self._channels,
-                    format=pyaudio.paInt16,
-                    input=True,
-                    input_device_index=self.device.index,
-                    frames_per_buffer=self.rate_hz * config.block_ms // 1000,
-                    stream_callback=self._on_block,
-                )
-            except OSError as error:
-                self._audio.terminate()
-                raise CaptureError(f"cannot open the microphone: {error.args[0]}; {MEND}") from None
-            except CaptureError:
-                self._audio.terminate()
-                raise
+        self.clipped_samples = 0
+        self._audio = _port_audio()
+        try:
+            self.device = _choose(_input_devices(self._audio), config.device)
+            self._stream = self._open()
+        except OSError as error:
+            self._audio.terminate()
+            raise _cannot_open(error) from None
+        except CaptureError:
+            self._audio.terminate()
+            raise
 
     @property
     def overrun_samples(self) -> int:
         """Samples lost because nobody read in time, at the model's rate."""
         lost_frames = self._ring.overrun_samples // self._channels
         return lost_frames * self._sample_rate_hz // self.rate_hz
+
+    @property
+    def counts(self) -> Counts:
+        """Since it was opened."""
+        return Counts(self.overrun_samples, self.overflows, self.clipped_samples)
+
+    @property
+    def drift_ppm(self) -> float | None:
+        """Millionths that the device's clock is too fast; None in the first minutes."""
+        return self._drift.ppm
 
     def read(self) -> Samples:
         """Wait for the next block and return what is unread as ``(n,)`` float32 at the
@@ -98,6 +125,7 @@ class Microphone:
         _, pcm = self._ring.read()
         if len(pcm):
             self._wait_seconds = SILENT_SECONDS
+        self.clipped_samples += int(np.count_nonzero((pcm == FULL_SCALE) | (pcm <= -FULL_SCALE)))
         frames = pcm.astype(np.float32) / np.float32(32768.0)
         return self._resampler.process(to_mono(frames.reshape(-1, self._channels)))
 
@@ -107,53 +135,80 @@ class Microphone:
 
     def close(self) -> None:
         """Let the device go."""
-        with _quiet_stderr():
-            self._stream.close()
-            self._audio.terminate()
+        self._stream.close()
+        self._audio.terminate()
 
     def _on_block(
-        self, data: bytes | None, _frames: int, _times: Mapping[str, float], flags: int
+        self, data: bytes | None, frames: int, _times: Mapping[str, float], flags: int
     ) -> tuple[None, int]:
         """On PortAudio's thread: store and wake, nothing else."""
         if flags & pyaudio.paInputOverflow:
             self.overflows += 1
         if data is not None:
             self._ring.write(np.frombuffer(data, dtype=np.int16))
+            self._drift.heard(frames, time.monotonic())
         self._block_came.set()
         return None, pyaudio.paContinue
 
-    def _supported_format(self) -> tuple[int, int]:
-        """The model's rate in mono where the device takes it, else its own."""
+    def _open(self) -> pyaudio.PyAudio.Stream:
+        """In the model's rate and mono where the device takes it, else in its own format.
+
+        Formats are tried by opening: PyAudio's question whether one is supported stops every
+        thread of the program for as long as a sound server hangs.
+        """
         device = self.device
-        for rate_hz, channels in (
+        own_rate_hz = device.default_rate_hz
+        formats = (
             (self._sample_rate_hz, 1),
-            (device.default_rate_hz, 1),
-            (device.default_rate_hz, min(device.channels, 8)),
-        ):
+            (own_rate_hz, 1),
+            (own_rate_hz, min(device.channels, 8)),
+        )
+        for rate_hz, channels in formats:
+            self.rate_hz, self._channels = rate_hz, channels
+            self._drift = ClockDrift(rate_hz)
+            self._resampler = Resampler(rate_hz, self._sample_rate_hz)
+            self._ring = SampleRing(
+                int(self._config.ring_seconds * rate_hz) * channels, dtype=np.int16
+            )
             try:
-                self._audio.is_format_supported(
-                    rate_hz,
-                    input_device=device.index,
-                    input_channels=channels,
-                    input_format=pyaudio.paInt16,
+                return self._audio.open(
+                    rate=rate_hz,
+                    channels=channels,
+                    format=pyaudio.paInt16,
+                    input=True,
+                    input_device_index=device.index,
+                    frames_per_buffer=rate_hz * self._config.block_ms // 1000,
+                    stream_callback=self._on_block,
                 )
-            except ValueError:
-                continue
-            return rate_hz, channels
+            except OSError as error:
+                if error.errno not in UNSUPPORTED:
+                    raise
         raise CaptureError(f"the microphone {device.name!r} takes no 16-bit format; {MEND}")
 
 
 def _choose(devices: list[Device], wanted: str | None) -> Device:
-    """By index, by part of a name, or the system's default. Raises CaptureError."""
+    """By name, by index, by part of a name, or the system's default. A sound card that was
+    plugged in again may have another number in its name. Raises CaptureError."""
     if not devices:
         raise CaptureError(f"there is no microphone; {MEND}")
     if wanted is None:
         return next((device for device in devices if device.is_default), devices[0])
-    for device in devices:
-        if wanted == str(device.index) or wanted.casefold() in device.name.casefold():
+    part = wanted.casefold()
+    fits: tuple[Callable[[Device], bool], ...] = (
+        lambda device: device.name == wanted,
+        lambda device: str(device.index) == wanted,
+        lambda device: part in device.name.casefold(),
+        lambda device: _without_number(part) in device.name.casefold(),
+    )
+    for fit in fits:
+        for device in filter(fit, devices):
             return device
     names = ", ".join(f"{device.index} {device.name!r}" for device in devices)
     raise CaptureError(f"no microphone matches {wanted!r}; choose with --device from: {names}")
+
+
+def _without_number(name: str) -> str:
+    return re.sub(r" \(hw:\d+,\d+\)$", "", name)
 
 
 def _input_devices(audio: pyaudio.PyAudio) -> list[Device]:
@@ -177,27 +232,14 @@ def _input_devices(audio: pyaudio.PyAudio) -> list[Device]:
     ]
 
 
-@contextmanager
-def _port_audio() -> Iterator[pyaudio.PyAudio]:
-    with _quiet_stderr():
-        audio = pyaudio.PyAudio()
+def _port_audio() -> pyaudio.PyAudio:
+    """Raises CaptureError."""
+    silence_c_stderr()
     try:
-        yield audio
-    finally:
-        audio.terminate()
+        return pyaudio.PyAudio()
+    except OSError as error:
+        raise _cannot_open(error) from None
 
 
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """ALSA and JACK write 60 to 80 lines to file descriptor 2 while PortAudio looks around;
-    they come from C, so the descriptor itself is pointed elsewhere for the moment."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
+def _cannot_open(error: OSError) -> CaptureError:
+    return CaptureError(f"cannot open the microphone: {error.strerror or error}; {MEND}")

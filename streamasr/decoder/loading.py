@@ -1,5 +1,6 @@
 """From the files that are named in the settings to a search."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from streamasr.config import DecoderConfig, ModelConfig, shipped
@@ -39,19 +40,28 @@ class LoadedSearch:
     unspoken: tuple[str, ...] = ()
 
 
-def load_search(model: ModelConfig, decoder: DecoderConfig, alphabet: Alphabet) -> LoadedSearch:
-    """The search that ``model`` describes, in labels of ``alphabet``.
+def load_search(
+    model: ModelConfig,
+    decoder: DecoderConfig,
+    alphabet: Alphabet,
+    loaded: Callable[[str], None] = lambda _: None,
+) -> LoadedSearch:
+    """The search that ``model`` describes, in labels of ``alphabet``; ``loaded`` is told of each
+    part that is there.
 
     Raises LanguageModelError for a file that is missing or damaged, ConfigError for phrases or
     a catalogue that cannot be used, KeyError for a phone that is not in the alphabet.
     """
     lexicon = Lexicon.load(model.lexicon or shipped("lm", "lexicon.txt.xz"))
+    loaded("lexicon")
     ngrams = load_language_model(model) if model.use_language_model else None
+    loaded("language model")
     expected = Expected.load(model.hot_phrases, model.phrases)
     if model.units == "characters":
         if model.catalogue is not None:
             raise ConfigError("a catalogue needs --units phones")
         characters = CharacterSearch(alphabet, ngrams, list(lexicon), decoder)
+        loaded("search")
         return LoadedSearch(expected.search(characters, lexicon, decoder), lexicon)
     unspoken: list[str] = []
     language_model: LanguageModel | None = ngrams
@@ -65,4 +75,5 @@ def load_search(model: ModelConfig, decoder: DecoderConfig, alphabet: Alphabet) 
         lexicon = Lexicon({**lexicon, **pronounce(new, unspoken)})
         language_model = with_names
     search = LexiconSearch.of(alphabet, lexicon, language_model, decoder)
+    loaded("search")
     return LoadedSearch(expected.search(search, lexicon, decoder), lexicon, tuple(unspoken))

@@ -79,7 +79,7 @@ def _missing(config: Config, finding: Finding) -> Finding:
     """A problem, unless the settings say what to do meanwhile."""
     if config.capture.fallback is not None:
         return warning(finding.check, f"{finding.text}; the fallback is played", finding.mend)
-    if getattr(config.capture, "wait", False):
+    if config.capture.wait:
         return warning(finding.check, f"{finding.text}; it is waited for", finding.mend)
     return finding
 

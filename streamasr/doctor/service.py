@@ -29,7 +29,7 @@ def check_service(_: Config) -> Iterator[Finding]:
             if scope == "user":
                 yield from _check_linger()
     if not found:
-        yield ok("service", f"{UNIT} is not installed; README.md says how, if you want it")
+        yield ok("service", f"{UNIT} is not installed; streamasr install-service does it")
 
 
 def _check_unit(scope: str, flags: tuple[str, ...], unit: dict[str, str]) -> Finding:
@@ -41,6 +41,9 @@ def _check_unit(scope: str, flags: tuple[str, ...], unit: dict[str, str]) -> Fin
         text = f"{UNIT} failed ({unit.get('Result', '?')}, exit code {code})"
         kind = int(code) if code.isdigit() and int(code) in CODES else ConfigError.exit_code
         return problem(check, text, f"journalctl {' '.join((*flags, '-u'))} {UNIT} -n 30", kind)
+    if active == "activating":
+        text = f"{UNIT} is starting; without a microphone it waits for one"
+        return warning(check, text, f"systemctl {' '.join((*flags, 'status'))} {UNIT}")
     if enabled not in ("enabled", "enabled-runtime"):
         text = f"{UNIT} is {active}, but not started with the machine ({enabled})"
         return warning(check, text, f"{command} enable --now {UNIT}")

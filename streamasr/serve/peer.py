@@ -33,12 +33,16 @@ _EXPECTED = (ConnectionClosed, ConnectionError, ProtocolError)
 @dataclass(frozen=True, slots=True)
 class MicrophoneStatus:
     """The daemon's own input: ``lag_ms`` not recognised yet, ``dropped_ms`` lost so far,
-    ``audio_seconds`` taken in."""
+    ``audio_seconds`` taken in, ``clipped_samples`` at full scale, ``overflows`` of PortAudio's
+    buffer, ``drift_ppm`` that its clock is too fast (None before that is known)."""
 
     state: MicrophoneState = "none"
     lag_ms: int = 0
     dropped_ms: int = 0
     audio_seconds: float = 0.0
+    clipped_samples: int = 0
+    overflows: int = 0
+    drift_ppm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

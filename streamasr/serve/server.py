@@ -291,15 +291,20 @@ class Server:
     def _count(self, protocol: str, role: str) -> int:
         return sum(spoken == protocol and peer.role == role for peer, spoken in self._peers.items())
 
-    def _health(self) -> str:
+    def speakers_and_viewers(self) -> tuple[int, int]:
+        """How many are connected, of all protocols."""
         viewers = sum(peer.role == "viewer" for peer in self._peers)
+        return len(self._peers) - viewers, viewers
+
+    def _health(self) -> str:
+        speakers, viewers = self.speakers_and_viewers()
         return json.dumps(
             {
                 "status": "ok",
                 "model": self._engine.recognizer.model_name,
                 "microphone": self._microphone().state,
                 "viewers": viewers,
-                "speakers": len(self._peers) - viewers,
+                "speakers": speakers,
             }
         )
 

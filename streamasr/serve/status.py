@@ -1,5 +1,6 @@
 """Health and metrics, as Prometheus reads them."""
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -71,6 +72,9 @@ class Metrics:
         for metric, text, read in (
             ("overrun_seconds", "Its audio that was lost.", lambda: status().dropped_ms / 1000),
             ("lag_seconds", "Its audio not recognised yet.", lambda: status().lag_ms / 1000),
+            ("clipped_samples", "Its samples at full scale.", lambda: status().clipped_samples),
+            ("overflows", "Times that PortAudio lost its sound.", lambda: status().overflows),
+            ("drift_ppm", "How much too fast its clock is.", lambda: _number(status().drift_ppm)),
         ):
             gauge = Gauge(f"streamasr_microphone_{metric}", text, registry=self.registry)
             gauge.set_function(read)
@@ -119,3 +123,8 @@ class Metrics:
 
 def _steady(state: str) -> str:
     return "ok" if state == "recovered" else state
+
+
+def _number(value: float | None) -> float:
+    """As Prometheus says that something is not known."""
+    return math.nan if value is None else value
