@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamasr import __version__
-from streamasr.cli_options import SOUND_FLAGS, Subcommands, add_config_options, config_from
+from streamasr.cli_options import (
+    SOUND_FLAGS,
+    Subcommands,
+    add_config_options,
+    config_from,
+    flags_from,
+)
 from streamasr.cli_workshop import (
     add_bench,
     add_calibrate,
@@ -68,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_unmute,
         add_devices,
         add_config,
+        add_doctor,
         add_install_service,
         add_evaluate,
         add_live,
@@ -218,6 +225,21 @@ def run_config(parsed: argparse.Namespace) -> None:
         return
     config, origins = config_from(parsed)
     print(config_as_toml(config, origins), end="")
+
+
+def add_doctor(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser(
+        "doctor", help="what keeps the daemon from working, and the command that mends it"
+    )
+    add_config_options(parser, SOUND_FLAGS)
+    parser.add_argument("--json", action="store_true", help="print a list of findings as JSON")
+    parser.set_defaults(run=run_doctor)
+
+
+def run_doctor(parsed: argparse.Namespace) -> int:
+    from streamasr.doctor import report
+
+    return report.run(parsed.config, flags_from(parsed), as_json=parsed.json)
 
 
 def add_install_service(subcommands: Subcommands) -> None:

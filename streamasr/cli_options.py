@@ -81,11 +81,15 @@ def add_config_options(
 
 def config_from(parsed: argparse.Namespace) -> tuple[Config, Origins]:
     """The settings that ``add_config_options`` was told. Raises ConfigError."""
+    return load_config(parsed.config, flags_from(parsed))
+
+
+def flags_from(parsed: argparse.Namespace) -> dict[str, tuple[str, object]]:
+    """The flags that were given, as ``load_config`` wants them."""
     names = {setting: flag for flag, setting, *_ in (*SOUND_FLAGS, *MODEL_FLAGS)}
     names["model.use_language_model"] = "--no-lm"
-    flags = {
+    return {
         setting: (flag, value)
         for setting, flag in names.items()
         if (value := getattr(parsed, setting, None)) is not None
     }
-    return load_config(parsed.config, flags)

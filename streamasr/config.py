@@ -174,7 +174,7 @@ DESCRIPTIONS: dict[str, str] = {
     "capture.block_ms": "Sound that the microphone hands over at once.",
     "capture.ring_seconds": "Sound that is kept while the daemon is too busy to read it.",
     "capture.fallback": "A file that is played where there is no microphone.",
-    "capture.wait": "Wait for a microphone that is not there yet, instead of ending.",
+    "capture.wait": "Whether a microphone that is not there yet is waited for.",
     "serve.host": "Address to listen on; others than this machine's own need a token_file.",
     "serve.port": "Port of websockets, captions page, /healthz and /metrics; 0 picks a free one.",
     "serve.vosk_port": "Port of Vosk's protocol, usually 2700.",

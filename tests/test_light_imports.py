@@ -1,4 +1,5 @@
-"""What only speaks the wire stays light: importing it loads no torch and no recognizer."""
+"""What only speaks the wire stays light, and so does what looks for broken packages: importing it
+loads no torch and no recognizer."""
 
 import importlib.util
 import pkgutil
@@ -10,7 +11,7 @@ import pytest
 
 import streamasr
 
-LIGHT_PACKAGES = ("wire", "client", "captions", "music")
+LIGHT_PACKAGES = ("wire", "client", "captions", "doctor", "music")
 HEAVY = (
     "torch",
     "onnxruntime",

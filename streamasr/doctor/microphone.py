@@ -1,0 +1,111 @@
+"""The microphone, as the daemon would open it."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamasr.config import Config
+from streamasr.doctor.finding import Finding, ok, problem, refused, warning
+from streamasr.doctor.processes import holders_of
+from streamasr.doctor.running import microphone_of_daemon
+from streamasr.errors import CaptureError
+
+NO_SOUND = CaptureError.exit_code
+DEVICES = Path("/dev/snd")
+LISTEN_SECONDS = 1.0
+QUIET_DBFS = -70.0
+FULL_DBFS = -0.5
+
+
+def check_microphone(config: Config) -> Iterator[Finding]:
+    """What can be recorded from; whether the chosen one opens, and how loud it is."""
+    from streamasr.capture.microphone import list_devices
+
+    devices = list_devices()
+    if not devices:
+        mend = "plug one in, and look again: streamasr devices; or do without: --input none"
+        yield _missing(config, problem("microphones", "PortAudio finds none", mend, NO_SOUND))
+        return
+    names = ", ".join(f"{each.index} {each.name!r}" for each in devices)
+    yield ok("microphones", names)
+    if microphone_of_daemon(config.serve) == "muted":
+        text = "not opened: the running daemon keeps it muted"
+        yield warning("microphone", text, "streamasr unmute")
+        return
+    yield _listen(config)
+
+
+def _listen(config: Config) -> Finding:
+    """Open it as the daemon would, and hear how loud it is."""
+    import numpy as np
+
+    from streamasr.capture.microphone import Microphone
+
+    check = "microphone"
+    try:
+        microphone = Microphone(config.capture)
+        try:
+            blocks = [microphone.read()]
+            deadline = time.monotonic() + LISTEN_SECONDS
+            while time.monotonic() < deadline:
+                blocks.append(microphone.read())
+        finally:
+            microphone.close()
+    except CaptureError as error:
+        if microphone_of_daemon(config.serve) == "ok":
+            return ok(check, "the running daemon hears it")
+        holders = holders_of(capture_devices())
+        if holders:
+            text = f"{error}; {', '.join(map(str, holders))} may hold it"
+            return _missing(config, problem(check, text, f"kill {holders[0].pid}", NO_SOUND))
+        return _missing(config, refused(check, error))
+    samples = np.concatenate(blocks)
+    name = repr(microphone.device.name)
+    peak = float(np.max(np.abs(samples), initial=0.0))
+    if peak == 0:
+        return warning(check, f"{name} gives digital silence: muted?", _turn_on())
+    level_dbfs = 10 * float(np.log10(np.mean(np.square(samples, dtype=np.float64))))
+    peak_dbfs = 20 * float(np.log10(peak))
+    text = f"{name} is open: level {level_dbfs:.0f} dBFS, peak {peak_dbfs:.0f} dBFS"
+    if level_dbfs < QUIET_DBFS:
+        return warning(check, f"{text}: very quiet", _set_volume("100%"))
+    if peak_dbfs > FULL_DBFS:
+        return warning(check, f"{text}: too loud, it clips", _set_volume("50%"))
+    return ok(check, text)
+
+
+def _missing(config: Config, finding: Finding) -> Finding:
+    """A problem, unless the settings say what to do meanwhile."""
+    if config.capture.fallback is not None:
+        return warning(finding.check, f"{finding.text}; the fallback is played", finding.mend)
+    if config.capture.wait:
+        return warning(finding.check, f"{finding.text}; it is waited for", finding.mend)
+    return finding
+
+
+def _turn_on() -> str:
+    if server_sockets():
+        return "pactl set-source-mute @DEFAULT_SOURCE@ 0"
+    return "amixer sset Capture cap"
+
+
+def _set_volume(volume: str) -> str:
+    if server_sockets():
+        return f"pactl set-source-volume @DEFAULT_SOURCE@ {volume}"
+    return f"amixer sset Capture {volume}"
+
+
+def server_sockets() -> list[Path]:
+    """Where one may listen: as ``$PULSE_SERVER`` says, else in the user's runtime folder."""
+    named = os.environ.get("PULSE_SERVER", "")
+    if named:
+        return [Path(named.partition("unix:")[2])] if "unix:" in named else []
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or ""
+    sockets = (Path(runtime, "pulse/native"), Path(runtime, "pipewire-0"))
+    return [path for path in sockets if runtime and path.exists()]
+
+
+def capture_devices() -> list[Path]:
+    """ALSA's device files that can be recorded from."""
+    return sorted(DEVICES.glob("pcmC*c"))
