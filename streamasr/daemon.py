@@ -134,7 +134,7 @@ class Daemon:
         self._config = config
         self._source = source
         self._switch = switch
-        self._hears_microphone = isinstance(source, Microphone | Awaited)
+        self._has_microphone = isinstance(source, Microphone | Awaited)
         self._sample_rate_hz = recognizer.sample_rate_hz
         metrics = Metrics(recognizer.model_name)
         self._engine = Engine(
@@ -148,7 +148,7 @@ class Daemon:
             config.endpoint,
             metrics,
             self._status,
-            self._set_muted if self._hears_microphone else None,
+            self._set_muted if self._has_microphone else None,
         )
         self._captions = TerminalCaptions() if captions else None
         self._state: State | None = None if source is None else "ok"
@@ -248,7 +248,7 @@ class Daemon:
             (self._listener.mute if muted else self._listener.unmute)()
 
     def _toggle_mute(self) -> None:
-        if self._hears_microphone:
+        if self._has_microphone:
             self._set_muted(not self._switch.is_muted)
         else:
             log.warning("SIGUSR2: no microphone is heard that could be muted")
