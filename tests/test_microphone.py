@@ -1,5 +1,6 @@
 """The microphone through real PortAudio, heard from a virtual sound card."""
 
+import os
 import subprocess
 import sys
 import time
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamasr.capture.microphone import Microphone, list_devices
+from streamasr.capture.microphone import Counts, Device, Microphone, list_devices
+from streamasr.capture.search import MicrophoneSearch
 from streamasr.config import CaptureConfig
 from streamasr.errors import CaptureError, DeviceLostError
-from tests.virtual_microphone import VirtualMicrophone
+from tests.virtual_microphone import ALSA_CONFIG, VirtualMicrophone
 
 LIMIT_SECONDS = 20
 
@@ -109,6 +111,133 @@ def test_devices_are_listed_and_chosen_by_name_or_index(heard: VirtualMicrophone
             microphone.close()
     with pytest.raises(CaptureError, match="no microphone matches 'kazoo'; choose"):
         Microphone(CaptureConfig(device="kazoo"))
+
+
+def test_a_microphone_that_was_chosen_by_index_is_found_again_by_its_name(
+    heard: VirtualMicrophone,
+) -> None:
+    """Another device has its index by then."""
+    chosen = next(device for device in list_devices() if device.name != "default")
+    search = MicrophoneSearch(CaptureConfig(device=str(chosen.index)), 16_000)
+    search().close()
+    heard.define("aaa", "type pulse")
+    moved = next(device for device in list_devices() if device.name == chosen.name)
+    assert moved.index != chosen.index
+    again = search()
+    assert again.device == moved
+    again.close()
+
+
+def test_a_card_that_comes_back_with_another_number_is_the_same(heard: VirtualMicrophone) -> None:
+    heard.define("Mic", "type pulse")
+    lost = Device(9, "Mic (hw:1,0)", 1, 48_000, is_default=False)
+    search = MicrophoneSearch(CaptureConfig(device="Mic"), 16_000, lost)
+    again = search()
+    assert again.device.name == "Mic"
+    again.close()
+
+
+def test_the_default_is_waited_for_before_another_is_taken(
+    heard: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = Device(9, "a sound server", 1, 48_000, is_default=True)
+    with pytest.raises(CaptureError, match="a sound server"):
+        MicrophoneSearch(CaptureConfig(), 16_000, lost)()
+    monkeypatch.setattr("streamasr.capture.search.SAME_DEVICE_SECONDS", 0.0)
+    another = MicrophoneSearch(CaptureConfig(), 16_000, lost)()
+    assert another.device.is_default
+    another.close()
+
+
+def test_the_default_source_of_the_sound_server_is_followed(
+    heard: VirtualMicrophone, tmp_path: Path
+) -> None:
+    heard.control("load-module", "module-null-sink", "sink_name=another", "norewinds=1")
+    heard.control("set-default-source", "virtmic")
+    noise = np.random.default_rng(5).integers(-9_000, 9_000, 16_000 * 60, dtype=np.int16)
+    heard.play(save(tmp_path / "noise.wav", noise), sink="another")
+    microphone = Microphone(CaptureConfig())
+    try:
+        assert not listen(microphone, lambda samples: len(samples) > 8_000).any()
+        heard.control("set-default-source", "another.monitor")
+        listen(microphone, np.any)
+    finally:
+        microphone.close()
+
+
+def test_a_plain_alsa_device_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any sound server. ALSA's file device gives a ramp, again and again and as fast as
+    it is taken."""
+    if not ALSA_CONFIG.exists():
+        pytest.skip("ALSA's configuration is not installed (apt install libasound2-data)")
+    ramp = tmp_path / "ramp.raw"
+    ramp.write_bytes(np.arange(10_000, dtype="<i2").tobytes())
+    config = tmp_path / "asound.conf"
+    config.write_text(
+        f"<{ALSA_CONFIG}>\npcm.nowhere {{ type null }}\n"
+        f"pcm.!default {{ type file file /dev/null infile {ramp} format raw slave.pcm nowhere }}\n"
+    )
+    monkeypatch.setenv("ALSA_CONFIG_PATH", str(config))
+    microphone = Microphone(CaptureConfig())
+    try:
+        pcm = microphone.read() * 32768
+    finally:
+        microphone.close()
+    assert len(pcm) >= 1_280
+    assert set(np.diff(pcm)) <= {1.0, -9_999.0}
+
+
+def test_samples_at_full_scale_are_counted(heard: VirtualMicrophone, tmp_path: Path) -> None:
+    pcm = np.zeros(8_000, dtype=np.int16)
+    pcm[[0, 100, 200, 300, 400]] = 32_767, -32_768, -32_767, 32_766, -32_766
+    microphone = Microphone(CaptureConfig())
+    try:
+        microphone.read()
+        heard.play(save(tmp_path / "loud.wav", pcm))
+        listen(microphone, lambda samples: samples.any() and not samples[-1_600:].any())
+        assert microphone.counts == Counts(clipped_samples=3)
+    finally:
+        microphone.close()
+
+
+@pytest.mark.parametrize("sink", ["here", "nowhere"])
+def test_looking_for_microphones_prints_nothing_and_loses_nothing(
+    sink: str, virtual_microphone: VirtualMicrophone
+) -> None:
+    """PortAudio would write dozens of lines on stderr, with a sound server and without. What
+    others write there meanwhile is not lost."""
+    if sink == "nowhere":
+        virtual_microphone.stop()
+    looking = (
+        "import sys, threading\n"
+        "from streamasr.capture.microphone import Microphone\n"
+        "from streamasr.config import CaptureConfig\n"
+        "from streamasr.errors import CaptureError\n"
+        "done = threading.Event()\n"
+        "def write():\n"
+        "    for number in range(10**9):\n"
+        "        print(number, file=sys.stderr)\n"
+        "        if done.wait(0.001): return\n"
+        "writer = threading.Thread(target=write)\n"
+        "writer.start()\n"
+        "for _ in range(3):\n"
+        "    try: Microphone(CaptureConfig()).close()\n"
+        "    except CaptureError as error: print(error)\n"
+        "done.set()\n"
+        "writer.join()\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", looking],
+        env=os.environ | virtual_microphone.environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=True,
+    )
+    lines = run.stderr.split()
+    assert lines == [str(number) for number in range(len(lines))]
+    assert len(lines) > 3
+    assert run.stdout.count("there is no microphone") == (3 if sink == "nowhere" else 0)
 
 
 def test_looking_for_microphones_prints_nothing(tmp_path: Path) -> None:

@@ -31,16 +31,15 @@ class VirtualMicrophone:
     def __init__(self, folder: Path) -> None:
         self._socket = folder / "native"
         self._processes: list[subprocess.Popen[bytes]] = []
-        alsa = folder / "asound.conf"
-        alsa.write_text(
-            f"<{ALSA_CONFIG}>\npcm.!default {{ type pulse }}\nctl.!default {{ type pulse }}\n"
-        )
+        self._alsa = folder / "asound.conf"
+        self._alsa.write_text(f"<{ALSA_CONFIG}>\n")
+        self.define("!default", "type pulse")
         self.environment = {
             "PULSE_SERVER": f"unix:{self._socket}",
             "PULSE_RUNTIME_PATH": str(folder),
             "PULSE_STATE_PATH": str(folder),
             "PULSE_COOKIE": str(folder / "cookie"),
-            "ALSA_CONFIG_PATH": str(alsa),
+            "ALSA_CONFIG_PATH": str(self._alsa),
         }
 
     def start(self) -> None:
@@ -67,9 +66,14 @@ class VirtualMicrophone:
             assert server.poll() is None, "pulseaudio ended at once"
             assert time.monotonic() < deadline, "pulseaudio does not answer"
 
-    def play(self, wav: Path) -> "subprocess.Popen[bytes]":
-        """Say ``wav`` into the microphone; returns at once."""
-        return self._spawn("paplay", "--device=virtspk", str(wav))
+    def define(self, name: str, what: str) -> None:
+        """One more ALSA device."""
+        with self._alsa.open("a") as config:
+            config.write(f"pcm.{name} {{ {what} }}\nctl.{name} {{ {what} }}\n")
+
+    def play(self, wav: Path, sink: str = "virtspk") -> "subprocess.Popen[bytes]":
+        """Say ``wav`` into the microphone, or to another sink; returns at once."""
+        return self._spawn("paplay", f"--device={sink}", str(wav))
 
     def recorders(self) -> set[int]:
         """The process ids of all that record from it now."""
