@@ -84,8 +84,9 @@ class Installation:
 
     @property
     def _is_running(self) -> bool:
-        """Whether there is a systemd to talk to (sd_booted(3))."""
-        return self.root is None and Path("/run/systemd/system").exists()
+        """Whether there is a systemd to talk to: sd_booted(3), and systemctl's own switch."""
+        is_offline = os.environ.get("SYSTEMD_OFFLINE") == "1" or self.root is not None
+        return not is_offline and Path("/run/systemd/system").exists()
 
     def _check_rights(self) -> None:
         if shutil.which("systemctl") is None:
@@ -146,5 +147,7 @@ class Installation:
         )
         if done.returncode != 0:
             said = " ".join(done.stderr.split())
-            journal = "journalctl --user -eu" if self.user else "journalctl -eu"
-            raise ServiceError(f"'{command}' failed: {said}; see: {journal} streamasr")
+            mend = f"see: journalctl {'--user ' if self.user else ''}-eu streamasr"
+            if self.user and "connect to bus" in said:
+                mend = "log in as this user, not by su or sudo, and type it again"
+            raise ServiceError(f"'{command}' failed: {said}; {mend}")

@@ -159,7 +159,7 @@ def _check_readable(path: Path, *, secret: bool = False) -> None:
     path = path.resolve()
     try:
         status = path.stat()
-        folders = () if _is_hidden(path) else path.parents
+        folders = () if is_hidden(path) else path.parents
         passable = all(folder.stat().st_mode & 0o001 for folder in folders)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
@@ -182,13 +182,14 @@ def _audio_group() -> int | None:
         return None
 
 
-def _is_hidden(path: Path) -> bool:
+def is_hidden(path: Path) -> bool:
+    """Whether the service would see ``path`` only if it were bound into its view."""
     return any(path.is_relative_to(folder) for folder in HIDDEN)
 
 
 def _bound(paths: Iterable[Path]) -> Iterator[str]:
     """What must be bound into the service's view so that it sees ``paths``."""
-    wanted = {each for path in paths for each in (path, path.resolve()) if _is_hidden(each)}
+    wanted = {each for path in paths for each in (path, path.resolve()) if is_hidden(each)}
     outermost = [path for path in sorted(wanted) if not wanted & set(path.parents)]
     if any(path.is_relative_to(folder) for path in outermost for folder in HIDDEN[:3]):
         yield "# The program or its files lie in a home directory: those are seen, nothing else."

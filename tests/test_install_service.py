@@ -1,0 +1,198 @@
+"""The shipped units, and what ``streamasr install-service`` makes of them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamasr.cli import main
+from streamasr.config import Config, load_config, shipped
+from streamasr.errors import ConfigError
+from streamasr.service_unit import is_hidden, system_unit
+
+LIMIT_SECONDS = 60
+UNITS = ("streamasr.service", "streamasr-user.service", "streamasr-recommend.service")
+MOST_EXPOSURE = 2.0
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze not installed (apt: systemd)"
+)
+
+
+@pytest.fixture
+def installable() -> None:
+    try:
+        system_unit(None, Config())
+    except ConfigError as error:
+        pytest.skip(f"no service could run from here: {error}")
+
+
+def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(word) for word in command],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+
+
+def complaints(unit: Path, *options: str) -> str:
+    """What ``systemd-analyze verify`` says; empty where all is well."""
+    verified = run("systemd-analyze", "verify", "--man=no", *options, unit)
+    return verified.stdout + verified.stderr
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", UNITS)
+def test_the_shipped_units_are_valid(name: str) -> None:
+    assert complaints(shipped("systemd", name)) == ""
+
+
+@needs_systemd
+def test_a_mistake_in_a_unit_would_be_noticed(tmp_path: Path) -> None:
+    unit = tmp_path / "streamasr.service"
+    unit.write_text(shipped("systemd", unit.name).read_text().replace("UMask", "UMsak"))
+    assert "UMsak" in complaints(unit)
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", ["streamasr.service", "streamasr-recommend.service"])
+def test_the_system_units_are_locked_down(name: str) -> None:
+    path = shipped("systemd", name)
+    judged = run("systemd-analyze", "security", "--offline=true", "--no-pager", path)
+    verdict = judged.stdout.rpartition("Overall exposure level")[2]
+    exposure = float(verdict.partition(":")[2].split()[0])
+    assert exposure <= MOST_EXPOSURE, judged.stdout
+
+
+@needs_systemd
+@pytest.mark.usefixtures("installable")
+def test_what_is_installed_is_valid_enabled_and_removed_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "my settings.toml"
+    config.write_text("[serve]\nport = 9000\n")
+    root = tmp_path / "root"
+    assert main(["install-service", "--root", str(root), "--config", str(config)]) == 0
+    unit = root / "etc/systemd/system/streamasr.service"
+    assert capsys.readouterr().out == f"wrote {unit}\n"
+    assert complaints(unit) == ""
+    (start,) = [line for line in unit.read_text().splitlines() if line.startswith("ExecStart=")]
+    assert start == f'ExecStart={sys.executable} -P -m streamasr serve --wait --config "{config}"'
+    wanted = root / "etc/systemd/system/multi-user.target.wants/streamasr.service"
+    assert wanted.is_symlink()
+    assert main(["install-service", "--root", str(root), "--config", str(config)]) == 0
+    assert main(["install-service", "--root", str(root), "--uninstall"]) == 0
+    assert [path for path in root.rglob("*") if not path.is_dir()] == []
+    assert main(["install-service", "--root", str(root), "--uninstall"]) == 2
+    assert "nothing is installed" in capsys.readouterr().err
+
+
+@needs_systemd
+def test_a_user_installs_for_himself(tmp_path: Path) -> None:
+    environment = {"XDG_CONFIG_HOME": str(tmp_path), "SYSTEMD_OFFLINE": "1"}
+    command = (sys.executable, "-m", "streamasr", "install-service", "--user")
+    installed = run(*command, "--no-start", **environment)
+    assert installed.returncode == 0, installed.stderr
+    assert "loginctl enable-linger" in installed.stdout
+    assert "systemctl --user restart streamasr.service" in installed.stdout
+    unit = tmp_path / "systemd/user/streamasr.service"
+    assert f"ExecStart={sys.executable} " in unit.read_text()
+    assert (tmp_path / "systemd/user/default.target.wants/streamasr.service").is_symlink()
+    assert run(*command, "--uninstall", **environment).returncode == 0
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+@needs_systemd
+def test_what_somebody_else_wrote_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unit = tmp_path / "etc/systemd/system/streamasr.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\nExecStart=/bin/true\n")
+    for arguments in ([], ["--uninstall"]):
+        assert main(["install-service", "--root", str(tmp_path), *arguments]) == 2
+        assert f"mv {unit} {unit}.old" in capsys.readouterr().err
+    assert unit.read_text() == "[Service]\nExecStart=/bin/true\n"
+
+
+@needs_systemd
+@pytest.mark.usefixtures("installable")
+def test_no_recommender_is_promised_that_does_not_exist(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if run(sys.executable, "-m", "streamasr", "recommend", "--help").returncode == 0:
+        pytest.skip("this version has a recommender")
+    assert main(["install-service", "--root", str(tmp_path), "--recommend"]) == 2
+    assert "no 'streamasr recommend'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_systemd
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may do it")
+def test_who_is_not_root_is_told_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["install-service"]) == 2
+    assert "needs root: sudo " in capsys.readouterr().err
+
+
+def test_a_mistake_in_the_configuration_is_found_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "my.toml"
+    config.write_text("[serve]\nprot = 9000\n")
+    root = tmp_path / "root"
+    assert main(["install-service", "--root", str(root), "--config", str(config)]) == 2
+    assert "did you mean port?" in capsys.readouterr().err
+    assert not root.exists()
+
+
+def unit_for(tmp_path: Path, settings: str) -> str:
+    if not is_hidden(tmp_path):
+        pytest.skip(f"{tmp_path} is no folder that a service does not see")
+    path = tmp_path / "my.toml"
+    path.write_text(settings)
+    return system_unit(path, load_config(path)[0]).text
+
+
+@pytest.mark.usefixtures("installable")
+def test_a_file_in_a_home_is_bound_into_the_view(tmp_path: Path) -> None:
+    """``tmp_path`` is as hidden from the service as a home is."""
+    words = tmp_path / "words.txt"
+    words.write_text("tavik\n")
+    lines = unit_for(tmp_path, '[model]\nhot_phrases = "words.txt"\n').splitlines()
+    assert f"BindReadOnlyPaths={words}" in lines
+    assert f"BindReadOnlyPaths={tmp_path / 'my.toml'}" in lines
+
+
+@pytest.mark.usefixtures("installable")
+def test_what_the_service_cannot_read_is_named_with_the_mend(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("tavik\n")
+    words.chmod(0o600)
+    with pytest.raises(ConfigError, match=f"cannot read {words}; type: sudo install -D -m 644"):
+        unit_for(tmp_path, '[model]\nhot_phrases = "words.txt"\n')
+
+
+@pytest.mark.usefixtures("installable")
+def test_what_the_service_writes_lies_where_it_may(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="set it to /var/lib/streamasr/token"):
+        unit_for(tmp_path, '[serve]\ntoken_file = "token"\n')
+    assert unit_for(tmp_path, '[serve]\ntoken_file = "/var/lib/streamasr/token"\n')
+
+
+@pytest.mark.usefixtures("installable")
+def test_the_network_is_opened_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    assert "IPAddressDeny=any" in unit_for(tmp_path, "")
+    opened = '[serve]\nhost = "0.0.0.0"\ntoken_file = "/var/lib/streamasr/token"\n'
+    assert "IPAddress" not in unit_for(tmp_path, opened)
+
+
+@pytest.mark.usefixtures("installable")
+def test_a_fallback_needs_no_waiting(tmp_path: Path, demo_wav: Path) -> None:
+    assert "serve --wait" in system_unit(None, Config()).text
+    assert "--wait" not in unit_for(tmp_path, f'[capture]\nfallback = "{demo_wav}"\n')
