@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from streamasr.capture.mute import MuteSwitch
+from tests.notify_socket import notify_socket
 from tests.running_daemon import LIMIT_SECONDS, Program, finals, program, receive, receive_until
 from tests.virtual_microphone import VirtualMicrophone
 
@@ -153,6 +154,21 @@ async def test_a_restart_in_between_opens_no_device(
         watch.terminate()
         await watch.wait()
     assert not MuteSwitch(tmp_path).is_muted
+
+
+async def test_systemd_is_told_that_a_muted_daemon_is_ready(
+    virtual_microphone: VirtualMicrophone, tmp_path: Path
+) -> None:
+    MuteSwitch(tmp_path).set(True)
+    with notify_socket(tmp_path) as systemd:
+        environment = virtual_microphone.environment | systemd.environment
+        environment |= {"RUNTIME_DIRECTORY": f"{tmp_path}:/elsewhere"}
+        async with program("--input", "mic", environment=environment) as daemon:
+            *_, ready = await systemd.receive_until("READY=1")
+            assert ready == "READY=1\nSTATUS=muted; 0 speaking, 0 viewing"
+            daemon.process.send_signal(signal.SIGUSR2)
+            await systemd.receive_until("STATUS=listening to the microphone")
+            await daemon.stop()
 
 
 async def test_a_signal_while_the_model_loads_is_not_forgotten(
