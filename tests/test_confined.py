@@ -56,7 +56,7 @@ async def test_the_unit_recognises_under_its_restrictions(
                 ended = asyncio.create_task(process.wait())
                 await asyncio.wait((ready, ended), return_when=asyncio.FIRST_COMPLETED)
                 if ready.done():
-                    status = Path(f"/proc/{process.pid}/status").read_text()
+                    facts = facts_of(process.pid)
                 printed, errors = await process.communicate(demo_pcm)
         finally:
             if process.returncode is None:
@@ -65,10 +65,15 @@ async def test_the_unit_recognises_under_its_restrictions(
     assert process.returncode == 0, errors.decode()
     assert ready.done()
     assert "final: " in printed.decode()
-    facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert facts["NoNewPrivs"] == "1"
     if "applied: SystemCallFilter" in errors.decode():
         assert facts["Seccomp"] == "2"
     if "applied: CapabilityBoundingSet" in errors.decode():
         assert int(facts["CapBnd"], 16) == 0
         assert "0" not in facts["Uid"].split()
+
+
+def facts_of(process_id: int) -> dict[str, str]:
+    """What the kernel says of a process."""
+    status = Path(f"/proc/{process_id}/status").read_text()
+    return dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)

@@ -142,12 +142,13 @@ async def shows_no_life(process: asyncio.subprocess.Process, systemd: NotifySock
     assert not any("WATCHDOG" in message for message in systemd.unread())
 
 
-async def line_with(stream: asyncio.StreamReader | None, words: str) -> None:
-    """Read up to the next line that has these words."""
+async def line_with(stream: asyncio.StreamReader | None, words: str) -> str:
+    """Read up to the next line that has these words, and return it."""
     assert stream is not None
     async with asyncio.timeout(60):
         while words not in (line := (await stream.readline()).decode()):
             assert line, "it ended"
+    return line
 
 
 async def test_abstract_sockets() -> None:
@@ -189,6 +190,26 @@ def test_only_the_first_ready_counts(tmp_path: Path) -> None:
         assert heartbeat.ready()
         assert not heartbeat.ready()
         assert systemd.unread() == ["READY=1\nSTATUS=here"]
+
+
+async def test_a_start_says_what_it_took() -> None:
+    program = "import logging, sys; logging.basicConfig(level='INFO'); from streamasr.cli import "
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", f"{program} main; main(sys.argv[1:])"),
+        *("serve", "--port", "0", "--input", "none"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        line = await line_with(process.stderr, "ready after ")
+    finally:
+        process.kill()
+        await process.communicate()
+    total, _, parts = line.partition("ready after ")[2].partition(" s: ")
+    names, seconds = zip(*(part.rsplit(" ", 1) for part in parts.strip().split(", ")), strict=True)
+    assert {"python", "imports", "checkpoint", "lexicon", "language model"} <= set(names)
+    rounding_seconds = 0.005 * (len(names) + 1)
+    assert abs(sum(map(float, seconds)) - float(total)) <= rounding_seconds
 
 
 def test_the_parts_of_a_start_add_up() -> None:
