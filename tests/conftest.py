@@ -80,3 +80,13 @@ def virtual_microphone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vir
         yield microphone
     finally:
         microphone.stop()
+
+
+@pytest.fixture
+def heard(
+    virtual_microphone: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch
+) -> VirtualMicrophone:
+    """The virtual microphone, as this process's default."""
+    for name, value in virtual_microphone.environment.items():
+        monkeypatch.setenv(name, value)
+    return virtual_microphone

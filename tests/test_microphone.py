@@ -19,16 +19,6 @@ from tests.virtual_microphone import ALSA_CONFIG, VirtualMicrophone
 LIMIT_SECONDS = 20
 
 
-@pytest.fixture
-def heard(
-    virtual_microphone: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch
-) -> VirtualMicrophone:
-    """The virtual microphone, as this process's default."""
-    for name, value in virtual_microphone.environment.items():
-        monkeypatch.setenv(name, value)
-    return virtual_microphone
-
-
 def save(path: Path, pcm: np.ndarray) -> Path:
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))

@@ -6,8 +6,12 @@ What ``play`` is given comes out of ALSA's ``default`` device sample for sample.
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PROGRAMS = ("pulseaudio", "paplay", "pactl")
@@ -80,6 +84,23 @@ class VirtualMicrophone:
         listed = self.control("list", "source-outputs")
         return {int(pid) for pid in re.findall(r'application.process.id = "(\d+)"', listed)}
 
+    def freeze(self) -> None:
+        """The sound server hangs until ``thaw``."""
+        self._processes[0].send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._processes[0].send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def hanging(self) -> Iterator[socket.socket]:
+        """In the place of a server that was killed: takes connections and never answers."""
+        self._socket.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(self._socket))
+            server.listen()
+            server.settimeout(START_SECONDS)
+            yield server
+
     def kill(self) -> None:
         """The sound server dies, and with it whoever records or plays."""
         self._processes[0].kill()
@@ -89,6 +110,7 @@ class VirtualMicrophone:
         """Pull the plug."""
         for process in reversed(self._processes):
             process.terminate()
+            process.send_signal(signal.SIGCONT)
         for process in self._processes:
             process.wait(timeout=START_SECONDS)
         self._processes.clear()

@@ -1,0 +1,113 @@
+"""The thread between a real microphone and the engine: muted, and without a microphone at first."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from streamasr.capture.listener import Listener, State
+from streamasr.capture.microphone import Microphone
+from streamasr.capture.search import MicrophoneSearch
+from streamasr.config import CaptureConfig
+from streamasr.engine import Engine
+from streamasr.events import Event, Final, Partial
+from tests.virtual_microphone import VirtualMicrophone
+
+LIMIT_SECONDS = 20
+RATE_HZ = 16_000
+
+
+class News:
+    """Events and states, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Event | State] = asyncio.Queue()
+
+    def events(self, events: list[Event]) -> None:
+        for event in events:
+            self._queue.put_nowait(event)
+
+    def state(self, state: State) -> None:
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, state)
+
+    async def until(self, wanted: type[Event] | State) -> list[Event | State]:
+        """Everything up to the next ``wanted``."""
+        news: list[Event | State] = []
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while not news or wanted not in (news[-1], type(news[-1])):
+                news.append(await self._queue.get())
+        return news
+
+
+@asynccontextmanager
+async def listening(
+    recognizer, news: News, opened: Microphone | None, *, muted: bool = False
+) -> AsyncIterator[Listener]:
+    """A listener that hears the default device."""
+    engine = Engine(recognizer)
+    engine.start()
+    listener = Listener(engine.open(news.events, pytest.fail), RATE_HZ)
+    if muted:
+        listener.mute()
+    listener.listen(opened, MicrophoneSearch(CaptureConfig(), RATE_HZ), news.state)
+    try:
+        yield listener
+    finally:
+        await asyncio.to_thread(listener.stop, LIMIT_SECONDS)
+        engine.close()
+
+
+def is_recorded(microphone: VirtualMicrophone) -> bool:
+    return "protocol-native" in microphone.control("list", "short", "source-outputs")
+
+
+async def test_a_mute_ends_the_utterance_and_closes_the_device(
+    recognizer, heard: VirtualMicrophone, demo_wav: Path
+) -> None:
+    news = News()
+    async with listening(recognizer, news, Microphone(CaptureConfig())) as listener:
+        assert await news.until("ok") == ["ok"]
+        heard.play(demo_wav)
+        await news.until(Partial)
+        assert is_recorded(heard)
+        listener.mute()
+        listener.mute()
+        assert listener.wants_mute
+        *_, final, _ = await news.until("muted")
+        assert isinstance(final, Final)
+        assert final.end_reason == "finalize"
+        assert not is_recorded(heard)
+        listener.unmute()
+        assert await news.until("ok") == ["ok"]
+        assert is_recorded(heard)
+        heard.play(demo_wav)
+        await news.until(Partial)
+
+
+async def test_who_is_muted_from_the_beginning_is_not_recorded(
+    recognizer, heard: VirtualMicrophone
+) -> None:
+    news = News()
+    async with listening(recognizer, news, Microphone(CaptureConfig()), muted=True) as listener:
+        assert await news.until("muted") == ["muted"]
+        assert not is_recorded(heard)
+        listener.unmute()
+        assert await news.until("ok") == ["ok"]
+
+
+async def test_a_microphone_that_is_not_there_yet_is_waited_for(
+    recognizer, heard: VirtualMicrophone
+) -> None:
+    heard.stop()
+    news = News()
+    async with listening(recognizer, news, None) as listener:
+        assert await news.until("lost") == ["lost"]
+        listener.mute()
+        assert await news.until("muted") == ["muted"]
+        listener.unmute()
+        assert await news.until("lost") == ["lost"]
+        await asyncio.to_thread(heard.start)
+        assert await news.until("recovered") == ["recovered"]
