@@ -22,7 +22,8 @@ from streamasr.capture.listener import Listener, State
 from streamasr.capture.microphone import Microphone
 from streamasr.capture.wavfile import AudioFile, PcmInput, in_real_time
 from streamasr.config import Config
-from streamasr.engine import Engine, EngineStream
+from streamasr.engine import Engine
+from streamasr.engine_stream import EngineStream
 from streamasr.errors import CaptureError
 from streamasr.events import Event
 from streamasr.frontend.resample import Samples
@@ -94,7 +95,7 @@ class Daemon:
             max_backlog_seconds=config.serve.max_backlog_seconds,
             observe=metrics.observe,
         )
-        self._server = Server(self._engine, config.serve, config.endpoint, metrics, self._status)
+        self._server = Server(self._engine, config.serve, metrics, self._status)
         self._captions = TerminalCaptions() if captions else None
         self._state: State | None = None if source is None else "ok"
         self._stream: EngineStream | None = None

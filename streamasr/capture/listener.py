@@ -8,7 +8,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Literal
 
 from streamasr.capture.microphone import Microphone
-from streamasr.engine import EngineStream
+from streamasr.engine_stream import EngineStream
 from streamasr.errors import CaptureError, DeviceLostError, StreamasrError
 from streamasr.frontend.resample import Samples
 
