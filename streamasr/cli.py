@@ -92,7 +92,7 @@ def run_serve(parsed: argparse.Namespace) -> None:
     config, _ = config_from(parsed)
     from streamasr import daemon
 
-    daemon.run(config, captions=parsed.captions)
+    daemon.run(config, lambda: config_from(parsed)[0], captions=parsed.captions)
 
 
 def add_transcribe(subcommands: Subcommands) -> None:

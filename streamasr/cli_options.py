@@ -24,7 +24,7 @@ def print_figures(figures: Mapping[str, object], *, as_json: bool) -> None:
         )
 
 
-# Flags over the configuration file: (flag, setting, type, metavar, help).
+# Flags over the configuration file: (flag, setting, type, metavar, help). A bool is switched on.
 Flags = tuple[tuple[str, str, type, str, str], ...]
 SOUND_FLAGS: Flags = (
     ("--input", "capture.input", str, "WHAT", "mic, FILE (in real time), - (s16le 16 kHz), none"),
@@ -38,6 +38,8 @@ SOUND_FLAGS: Flags = (
     ("--token-file", "serve.token_file", Path, "FILE", "secret that clients need; made if missing"),
     ("--tls-certificate", "serve.tls_certificate", Path, "FILE", "serve wss:// with this (PEM)"),
     ("--tls-key", "serve.tls_key", Path, "FILE", "its private key (PEM)"),
+    ("--history", "history.file", Path, "FILE", "keep what was said there (nothing is, without)"),
+    ("--log-text", "log.utterance_text", bool, "", "log what was said, too"),
 )
 MODEL_FLAGS: Flags = (
     ("--checkpoint", "model.checkpoint", Path, "FILE", "acoustic checkpoint"),
@@ -62,7 +64,11 @@ def add_config_options(
     some."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
     for flag, setting, kind, metavar, text in (*flags, *MODEL_FLAGS):
-        if only is None or flag in only:
+        if only is not None and flag not in only:
+            continue
+        if kind is bool:
+            parser.add_argument(flag, dest=setting, action="store_const", const=True, help=text)
+        else:
             parser.add_argument(flag, dest=setting, type=kind, metavar=metavar, help=text)
     if only is None:
         parser.add_argument(

@@ -134,6 +134,25 @@ class ServeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LogConfig:
+    """What goes to the log: ``utterance_text``, what was said, too; counters every
+    ``counters_seconds``, 0 for never."""
+
+    utterance_text: bool = False
+    counters_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryConfig:
+    """Where finals of the daemon's own input are kept, if anywhere. Beyond ``max_bytes`` the file
+    becomes ``FILE.1``, and so on up to ``keep_files``."""
+
+    file: Path | None = None
+    max_bytes: int = 10_000_000
+    keep_files: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole daemon's settings, a section per stage."""
 
@@ -142,6 +161,8 @@ class Config:
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     capture: CaptureConfig = field(default_factory=CaptureConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
 
 
 # ---- Loading: TOML sections and command-line flags over the defaults above. ----------------
@@ -170,6 +191,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "serve.status_interval_seconds": (0.05, 3_600),
     "serve.idle_seconds": (0.1, 86_400),
     "serve.resume_seconds": (0, 3_600),
+    "log.counters_seconds": (0, 86_400),
+    "history.max_bytes": (10_000, 1 << 40),
+    "history.keep_files": (1, 1_000),
 }
 
 

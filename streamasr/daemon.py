@@ -2,11 +2,13 @@
 
 It binds its address, loads the recognizer, opens its input, and only then says that it
 listens. On SIGTERM or SIGINT, and where a file or standard input ends, it drains: pending
-finals go to every speaker and viewer, then it exits; within two seconds.
+finals go to every speaker and viewer, then it exits; within two seconds. SIGHUP reloads
+(reload.py), SIGUSR1 shows what it does (signals.py).
 """
 
 import asyncio
 import io
+import logging
 import os
 import resource
 import signal
@@ -22,28 +24,45 @@ from streamasr.capture.listener import Listener, State
 from streamasr.capture.microphone import Microphone
 from streamasr.capture.wavfile import AudioFile, PcmInput, in_real_time
 from streamasr.config import Config
+from streamasr.counters import Counters
 from streamasr.engine import Engine
 from streamasr.engine_stream import EngineStream
 from streamasr.errors import CaptureError
-from streamasr.events import Event
+from streamasr.events import Event, Final
 from streamasr.frontend.resample import Samples
+from streamasr.history import History, open_history
+from streamasr.logs import Logs
 from streamasr.recognizer import Recognizer
+from streamasr.reload import Reloader
 from streamasr.serve.doors import Doors, open_doors
 from streamasr.serve.peer import MicrophoneStatus
 from streamasr.serve.server import Server
 from streamasr.serve.status import Metrics
+from streamasr.signals import Signals
 
 STDIN = 0
 # The parts of the two seconds that a stop may take.
 STOP_INPUT_SECONDS = 0.2
 LAST_FINAL_SECONDS = 0.5
 DRAIN_SECONDS = 0.5
+LAST_LINE_SECONDS = 0.2
+
+log = logging.getLogger(__name__)
 
 Source = Microphone | AudioFile | PcmInput | None
 
 
-def run(config: Config, *, captions: bool = False) -> None:
-    """Run until stopped or until the input ends. Raises StreamasrError."""
+def run(config: Config, read: Callable[[], Config], *, captions: bool = False) -> None:
+    """Run until stopped or until the input ends; ``read`` makes ``config`` anew. Raises
+    StreamasrError."""
+    logs = Logs(has_captions=captions)
+    try:
+        _run(config, read, Signals(logs.file), captions=captions)
+    finally:
+        logs.stop()
+
+
+def _run(config: Config, read: Callable[[], Config], signals: Signals, *, captions: bool) -> None:
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     doors = open_doors(config.serve)
@@ -51,11 +70,14 @@ def run(config: Config, *, captions: bool = False) -> None:
         # Nothing was heard yet: a stop while the model loads has nothing to flush.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
+        history = open_history(config.history)
         recognizer = Recognizer.load(config.model, config.decoder, config.endpoint)
         if recognizer.unspoken:
             print(f"streamasr: {recognizer.unspoken}", file=sys.stderr)
         source = open_source(config, recognizer.sample_rate_hz)
-        asyncio.run(Daemon(config, recognizer, source, captions=captions).run(doors))
+        daemon = Daemon(config, recognizer, source, history, captions=captions)
+        del recognizer  # where it is replaced, it must be free to go
+        asyncio.run(daemon.run(doors, signals, read))
 
 
 def open_source(config: Config, sample_rate_hz: int) -> Source:
@@ -84,18 +106,27 @@ class Daemon:
     """One run of the service; everything but the listener's thread is on the event loop."""
 
     def __init__(
-        self, config: Config, recognizer: Recognizer, source: Source, *, captions: bool
+        self,
+        config: Config,
+        recognizer: Recognizer,
+        source: Source,
+        history: History | None,
+        *,
+        captions: bool,
     ) -> None:
         self._config = config
         self._source = source
+        self._history = history
         self._sample_rate_hz = recognizer.sample_rate_hz
-        metrics = Metrics(recognizer.model_name)
+        self._metrics = metrics = Metrics(recognizer.model_name)
         self._engine = Engine(
             recognizer,
             max_backlog_seconds=config.serve.max_backlog_seconds,
             observe=metrics.observe,
         )
         self._server = Server(self._engine, config.serve, metrics, self._status)
+        self._counters = Counters(self._engine, metrics, self._status)
+        self._counting: asyncio.Task[None] | None = None
         self._captions = TerminalCaptions() if captions else None
         self._state: State | None = None if source is None else "ok"
         self._stream: EngineStream | None = None
@@ -103,8 +134,9 @@ class Daemon:
         self._stopped = asyncio.Event()
         self._failure: Exception | None = None
 
-    async def run(self, doors: Doors) -> None:
+    async def run(self, doors: Doors, signals: Signals, read: Callable[[], Config]) -> None:
         """Serve until a signal or the end of the input. Raises what ended the input."""
+        reloader = Reloader(self._engine, self._config, read, self._apply)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
@@ -113,9 +145,15 @@ class Daemon:
             await self._server.start(doors)
             self._announce(doors)
             self._listen()
+            self._apply(self._config, self._history)
+            signals.attach(reloader.ask, self._stopped.set, self._counters.since_start)
+            reloading = asyncio.create_task(reloader.run())
             await self._stopped.wait()
+            reloading.cancel()
             await self._drain()
         finally:
+            if self._history is not None:
+                self._history.close(LAST_LINE_SECONDS)
             self._engine.close(STOP_INPUT_SECONDS)
             if self._captions is not None:
                 self._captions.close()
@@ -137,7 +175,8 @@ class Daemon:
         if self._source is None:
             return
         loop = asyncio.get_running_loop()
-        self._stream = self._engine.open(self._show, self._fail)
+        name = "microphone" if isinstance(self._source, Microphone) else "input"
+        self._stream = self._engine.open(self._show, self._fail, name=name)
         self._listener = listener = Listener(self._stream, self._sample_rate_hz)
         if isinstance(self._source, Microphone):
             listener.listen(
@@ -158,8 +197,29 @@ class Daemon:
 
     def _show(self, events: list[Event]) -> None:
         self._server.publish(events)
+        if self._history is not None:
+            for event in events:
+                if isinstance(event, Final):
+                    self._history.write(event)
         if self._captions is not None:
             self._captions.show(events)
+
+    def _apply(self, config: Config, history: History | None) -> None:
+        """From now on ``config`` counts, and the engine's recognizer."""
+        self._metrics.show_model(self._engine.recognizer.model_name)
+        self._engine.logs_text = config.log.utterance_text
+        if self._history is not None and self._history is not history:
+            self._history.close()
+        self._history = history
+        if self._counting is not None:
+            self._counting.cancel()
+        if config.log.counters_seconds:
+            self._counting = asyncio.create_task(self._count(config.log.counters_seconds))
+
+    async def _count(self, every_seconds: float) -> None:
+        while True:
+            await asyncio.sleep(every_seconds)
+            log.info("%s", self._counters.since_last())
 
     def _fail(self, failure: Exception) -> None:
         self._failure = failure

@@ -181,6 +181,7 @@ class Engine:
             with self.lock:
                 if stream.done(job):
                     self.line.append(stream)
+            del stream, job  # else the last one is kept, with its recognizer, until another comes
 
     def _turn(self, stream: EngineStream, job: Job) -> None:
         events: list[Event] = []
