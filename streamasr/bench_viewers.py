@@ -97,7 +97,7 @@ async def _round(
     metrics = Metrics(recognizer.model_name)
     engine = Engine(recognizer, observe=metrics.observe)
     engine.start()
-    server = Server(engine, serve, config.endpoint, metrics, lambda: MicrophoneStatus("ok"))
+    server = Server(engine, serve, metrics, lambda: MicrophoneStatus("ok"))
     await server.start(doors)
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()

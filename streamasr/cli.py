@@ -109,7 +109,7 @@ def run_serve(parsed: argparse.Namespace) -> None:
     from streamasr import daemon
 
     startup.lap("imports")
-    daemon.run(config, captions=parsed.captions, startup=startup)
+    daemon.run(config, lambda: config_from(parsed)[0], captions=parsed.captions, startup=startup)
 
 
 def add_transcribe(subcommands: Subcommands) -> None:

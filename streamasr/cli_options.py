@@ -39,6 +39,8 @@ SOUND_FLAGS: Flags = (
     ("--token-file", "serve.token_file", Path, "FILE", "secret that clients need; made if missing"),
     ("--tls-certificate", "serve.tls_certificate", Path, "FILE", "serve wss:// with this (PEM)"),
     ("--tls-key", "serve.tls_key", Path, "FILE", "its private key (PEM)"),
+    ("--history", "history.file", Path, "FILE", "keep what was said there (nothing is, without)"),
+    ("--log-text", "log.utterance_text", bool, "", "log what was said, too"),
 )
 MODEL_FLAGS: Flags = (
     ("--checkpoint", "model.checkpoint", Path, "FILE", "acoustic checkpoint"),

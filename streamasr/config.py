@@ -137,6 +137,25 @@ class ServeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LogConfig:
+    """What goes to the log: ``utterance_text``, what was said, too; counters every
+    ``counters_seconds``, 0 for never."""
+
+    utterance_text: bool = False
+    counters_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryConfig:
+    """Where finals of the daemon's own input are kept, if anywhere. Beyond ``max_bytes`` the file
+    becomes ``FILE.1``, and so on up to ``keep_files``."""
+
+    file: Path | None = None
+    max_bytes: int = 10_000_000
+    keep_files: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole daemon's settings, a section per stage."""
 
@@ -145,6 +164,8 @@ class Config:
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     capture: CaptureConfig = field(default_factory=CaptureConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
 
 
 DESCRIPTIONS: dict[str, str] = {
@@ -193,6 +214,11 @@ DESCRIPTIONS: dict[str, str] = {
     "serve.status_interval_seconds": "Pause between two statuses where nothing changes.",
     "serve.idle_seconds": "A speaker that sends nothing for so long is closed.",
     "serve.resume_seconds": "A client that was cut off may come back for so long; 0 for never.",
+    "log.utterance_text": "Whether the log says what was said, and not only that something was.",
+    "log.counters_seconds": "How often a line of figures is logged; 0 for never.",
+    "history.file": "Keep the daemon's own finals here; nothing is kept otherwise.",
+    "history.max_bytes": "The file is numbered and begun anew where it would become larger.",
+    "history.keep_files": "So many numbered files are kept.",
 }
 """Every setting in a sentence. Units stand in the names, limits in ``LIMITS``."""
 
@@ -223,6 +249,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "serve.status_interval_seconds": (0.05, 3_600),
     "serve.idle_seconds": (0.1, 86_400),
     "serve.resume_seconds": (0, 3_600),
+    "log.counters_seconds": (0, 86_400),
+    "history.max_bytes": (10_000, 1 << 40),
+    "history.keep_files": (1, 1_000),
 }
 
 

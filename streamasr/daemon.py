@@ -3,11 +3,11 @@
 It binds its address, loads the recognizer, opens its input, and only then says that it
 listens; systemd is told that it is ready when the first sound came. On SIGTERM or SIGINT, and
 where a file or standard input ends, it drains: pending finals go to every speaker and viewer,
-then it exits; within two seconds. SIGUSR2 mutes the microphone, and the next one opens it again.
+then it exits; within two seconds. SIGHUP reloads (reload.py), SIGUSR1 shows what it does
+(signals.py), SIGUSR2 mutes the microphone, and the next one opens it again.
 """
 
 import asyncio
-import io
 import logging
 import os
 import resource
@@ -17,33 +17,40 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 
 from streamasr.captions.terminal import TerminalCaptions
 from streamasr.capture.listener import Listener, State
 from streamasr.capture.microphone import Microphone
 from streamasr.capture.mute import MuteSwitch
 from streamasr.capture.search import MicrophoneSearch
+from streamasr.capture.source import Awaited, Source, open_source
 from streamasr.capture.wavfile import AudioFile, PcmInput, in_real_time
 from streamasr.config import Config
-from streamasr.engine import Engine, EngineStream
-from streamasr.errors import CaptureError, ConfigError
-from streamasr.events import Event
+from streamasr.counters import Counters
+from streamasr.engine import Engine
+from streamasr.engine_stream import EngineStream
+from streamasr.events import Event, Final
 from streamasr.frontend.resample import Samples
+from streamasr.history import History, open_history
+from streamasr.logs import Logs
 from streamasr.notify import Heartbeat, Notifier
 from streamasr.recognizer import Recognizer
+from streamasr.reload import Reloader
 from streamasr.serve.doors import Doors, open_doors
 from streamasr.serve.peer import MicrophoneStatus
 from streamasr.serve.server import Server
 from streamasr.serve.status import Metrics
+from streamasr.signals import Signals
 from streamasr.startup import Startup
 from streamasr.wire.native import MicrophoneState
 
-STDIN = 0
 # The parts of the two seconds that a stop may take.
 STOP_INPUT_SECONDS = 0.2
 LAST_FINAL_SECONDS = 0.5
 DRAIN_SECONDS = 0.5
+LAST_LINE_SECONDS = 0.2
+
+log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +63,24 @@ SAYS: dict[MicrophoneState, str] = {
 }
 
 
-class Awaited:
-    """A microphone that is not open yet."""
+def run(config: Config, read: Callable[[], Config], *, captions: bool, startup: Startup) -> None:
+    """Run until stopped or until the input ends; ``read`` makes ``config`` anew. Raises
+    StreamasrError."""
+    logs = Logs(has_captions=captions)
+    try:
+        _run(config, read, Signals(logs.file), captions=captions, startup=startup)
+    finally:
+        logs.stop()
 
 
-Source = Microphone | Awaited | AudioFile | PcmInput | None
-
-
-def run(config: Config, *, captions: bool, startup: Startup) -> None:
-    """Run until stopped or until the input ends. Raises StreamasrError."""
+def _run(
+    config: Config,
+    read: Callable[[], Config],
+    signals: Signals,
+    *,
+    captions: bool,
+    startup: Startup,
+) -> None:
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     doors = open_doors(config.serve)
@@ -75,47 +91,18 @@ def run(config: Config, *, captions: bool, startup: Startup) -> None:
         startup.lap("addresses")
         switch = MuteSwitch.of_environment()
         signal.signal(signal.SIGUSR2, lambda *_: switch.set(not switch.is_muted))
+        history = open_history(config.history)
         recognizer = Recognizer.load(config.model, config.decoder, config.endpoint, startup.lap)
         startup.loaded()
         if recognizer.unspoken:
             print(f"streamasr: {recognizer.unspoken}", file=sys.stderr)
-        source = open_source(config, recognizer.sample_rate_hz, muted=switch.is_muted)
+        source = open_source(config.capture, recognizer.sample_rate_hz, muted=switch.is_muted)
         startup.lap("input")
-        daemon = Daemon(config, recognizer, source, switch, captions=captions, startup=startup)
-        asyncio.run(daemon.run(doors))
-
-
-def open_source(config: Config, sample_rate_hz: int, *, muted: bool = False) -> Source:
-    """What ``--input`` names, opened; the fallback where there is no microphone. A microphone
-    that is muted stays closed.
-
-    Raises CaptureError, AudioFormatError or ConfigError.
-    """
-    capture = config.capture
-    if capture.wait and capture.fallback is not None:
-        raise ConfigError(
-            "where there is no microphone, capture.wait waits for one and capture.fallback plays "
-            "a file: leave one of them out"
+        daemon = Daemon(
+            config, recognizer, source, switch, history, captions=captions, startup=startup
         )
-    if capture.input == "none":
-        return None
-    if capture.input == "-":
-        return PcmInput(io.FileIO(STDIN, closefd=False), sample_rate_hz, block_ms=capture.block_ms)
-    if capture.input != "mic":
-        return AudioFile(Path(capture.input), sample_rate_hz, capture.block_ms)
-    if muted:
-        return Awaited()
-    try:
-        return Microphone(capture, sample_rate_hz)
-    except CaptureError as error:
-        problem = str(error).partition(";")[0]
-        if capture.wait:
-            print(f"streamasr: {problem}: waiting for it", file=sys.stderr)
-            return Awaited()
-        if capture.fallback is None:
-            raise
-        print(f"streamasr: {problem}: playing {capture.fallback} instead", file=sys.stderr)
-        return AudioFile(capture.fallback, sample_rate_hz, capture.block_ms)
+        del recognizer  # where it is replaced, it must be free to go
+        asyncio.run(daemon.run(doors, signals, read))
 
 
 class Daemon:
@@ -127,6 +114,7 @@ class Daemon:
         recognizer: Recognizer,
         source: Source,
         switch: MuteSwitch,
+        history: History | None,
         *,
         captions: bool,
         startup: Startup,
@@ -135,8 +123,9 @@ class Daemon:
         self._source = source
         self._switch = switch
         self._has_microphone = isinstance(source, Microphone | Awaited)
+        self._history = history
         self._sample_rate_hz = recognizer.sample_rate_hz
-        metrics = Metrics(recognizer.model_name)
+        self._metrics = metrics = Metrics(recognizer.model_name)
         self._engine = Engine(
             recognizer,
             max_backlog_seconds=config.serve.max_backlog_seconds,
@@ -145,11 +134,12 @@ class Daemon:
         self._server = Server(
             self._engine,
             config.serve,
-            config.endpoint,
             metrics,
             self._status,
             self._set_muted if self._has_microphone else None,
         )
+        self._counters = Counters(self._engine, metrics, self._status)
+        self._counting: asyncio.Task[None] | None = None
         self._captions = TerminalCaptions() if captions else None
         self._state: State | None = None if source is None else "ok"
         if isinstance(source, Awaited):
@@ -164,8 +154,11 @@ class Daemon:
             self._notifier, self._in_words, self._stalled_seconds, may_wait=config.capture.wait
         )
 
-    async def run(self, doors: Doors) -> None:
+    async def run(self, doors: Doors, signals: Signals, read: Callable[[], Config]) -> None:
         """Serve until a signal or the end of the input. Raises what ended the input."""
+        reloader = Reloader(
+            self._engine, self._config, read, self._apply, self._heartbeat.reloading
+        )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
@@ -176,14 +169,22 @@ class Daemon:
             self._announce(doors)
             self._listen()
             self._startup.lap("servers")
+            self._apply(self._config, self._history)
+            signals.attach(reloader.ask, self._stopped.set, self._counters.since_start)
             if not self._has_microphone:
                 self._ready()
-            beating = asyncio.create_task(self._heartbeat.run())
+            beside = [
+                asyncio.create_task(self._heartbeat.run()),
+                asyncio.create_task(reloader.run()),
+            ]
             await self._stopped.wait()
             self._notifier.stopping()
-            beating.cancel()
+            for task in beside:
+                task.cancel()
             await self._drain()
         finally:
+            if self._history is not None:
+                self._history.close(LAST_LINE_SECONDS)
             self._engine.close(STOP_INPUT_SECONDS)
             if self._captions is not None:
                 self._captions.close()
@@ -205,7 +206,8 @@ class Daemon:
         if self._source is None:
             return
         loop = asyncio.get_running_loop()
-        self._stream = self._engine.open(self._show, self._fail)
+        name = "microphone" if isinstance(self._source, Microphone) else "input"
+        self._stream = self._engine.open(self._show, self._fail, name=name)
         self._listener = listener = Listener(self._stream, self._sample_rate_hz)
         if isinstance(self._source, Microphone | Awaited):
             if self._switch.is_muted:
@@ -230,8 +232,29 @@ class Daemon:
 
     def _show(self, events: list[Event]) -> None:
         self._server.publish(events)
+        if self._history is not None:
+            for event in events:
+                if isinstance(event, Final):
+                    self._history.write(event)
         if self._captions is not None:
             self._captions.show(events)
+
+    def _apply(self, config: Config, history: History | None) -> None:
+        """From now on ``config`` counts, and the engine's recognizer."""
+        self._metrics.show_model(self._engine.recognizer.model_name)
+        self._engine.logs_text = config.log.utterance_text
+        if self._history is not None and self._history is not history:
+            self._history.close()
+        self._history = history
+        if self._counting is not None:
+            self._counting.cancel()
+        if config.log.counters_seconds:
+            self._counting = asyncio.create_task(self._count(config.log.counters_seconds))
+
+    async def _count(self, every_seconds: float) -> None:
+        while True:
+            await asyncio.sleep(every_seconds)
+            log.info("%s", self._counters.since_last())
 
     def _fail(self, failure: Exception) -> None:
         self._failure = failure

@@ -9,7 +9,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 SEND_SECONDS = 1.0
 BEAT_SECONDS = 10.0
@@ -104,6 +105,18 @@ class Heartbeat:
         self._told = self._status()
         self._notifier.ready(self._told)
         return True
+
+    @contextmanager
+    def reloading(self) -> Iterator[None]:
+        """The settings are read anew meanwhile."""
+        if self._is_ready:
+            self._notifier.reloading()
+        try:
+            yield
+        finally:
+            if self._is_ready:
+                self._told = self._status()
+                self._notifier.ready(self._told)
 
     async def run(self) -> None:
         """Until cancelled."""

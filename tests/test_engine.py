@@ -7,7 +7,8 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
-from streamasr.engine import Engine, EngineStream, PcmFormat
+from streamasr.engine import Engine
+from streamasr.engine_stream import EngineStream, PcmFormat
 from streamasr.errors import AudioFormatError, ProtocolError, StreamFinished
 from streamasr.events import Event, Final, StreamEnded
 

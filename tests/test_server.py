@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from streamasr.config import EndpointConfig, ServeConfig
+from streamasr.config import ServeConfig
 from streamasr.engine import Engine
 from streamasr.errors import AddressError
 from streamasr.events import Final
@@ -45,7 +45,7 @@ async def running(recognizer, config: ServeConfig | None = None) -> AsyncIterato
     engine = Engine(recognizer, max_backlog_seconds=backlog_seconds, observe=metrics.observe)
     engine.start()
     status = MicrophoneStatus("ok", 0, 0)
-    server = Server(engine, config, EndpointConfig(), metrics, lambda: status)
+    server = Server(engine, config, metrics, lambda: status)
     await server.start(doors)
     try:
         async with asyncio.timeout(LIMIT_SECONDS):

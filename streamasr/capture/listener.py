@@ -10,7 +10,7 @@ from typing import Literal
 
 from streamasr.capture.microphone import Counts, Microphone
 from streamasr.capture.search import Traces, sound_traces
-from streamasr.engine import EngineStream
+from streamasr.engine_stream import EngineStream
 from streamasr.errors import CaptureError, DeviceLostError, StreamasrError
 from streamasr.frontend.resample import Samples
 

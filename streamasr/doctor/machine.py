@@ -59,7 +59,7 @@ def _check_open_files(config: Config) -> Finding:
 
 def check_history(config: Config) -> Iterator[Finding]:
     """Whether the history can be written, where one is kept."""
-    path: Path | None = getattr(getattr(config, "history", None), "file", None)
+    path = config.history.file
     if path is None:
         return
     reason = why_not_writable(path)

@@ -19,7 +19,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from streamasr.config import EndpointConfig, ServeConfig
+from streamasr.config import ServeConfig
 from streamasr.engine import Engine
 from streamasr.errors import ProtocolError
 from streamasr.events import Event
@@ -61,7 +61,6 @@ class Server:
         self,
         engine: Engine,
         config: ServeConfig,
-        endpoint: EndpointConfig,
         metrics: Metrics,
         microphone: Callable[[], MicrophoneStatus] = MicrophoneStatus,
         set_muted: SetMuted | None = None,
@@ -69,13 +68,12 @@ class Server:
         """``set_muted`` is None where ``microphone`` is none that could be closed."""
         self._engine = engine
         self._config = config
-        self._endpoint = endpoint
         self._metrics = metrics
         self._microphone = microphone
         self._peers: dict[Peer, str] = {}
         self._is_draining = False
         self._sessions = Sessions(
-            lambda: Session(engine, config, endpoint, microphone, set_muted),
+            lambda: Session(engine, config, microphone, set_muted),
             resume_seconds=config.resume_seconds,
             max_parked=config.max_connections,
         )
@@ -199,7 +197,7 @@ class Server:
             if first is None:
                 self._metrics.errors.labels("unauthorized").inc()
                 return
-        peer = VoskPeer(connection, self._engine, self._config, self._endpoint, first)
+        peer = VoskPeer(connection, self._engine, self._config, first)
         await self._run(peer, "vosk", connection.transport)
 
     def _accept_wyoming(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -218,7 +216,7 @@ class Server:
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 first = await reader.read(READ_BYTES)
-            peer = WyomingPeer(first, reader, writer, self._engine, self._config, self._endpoint)
+            peer = WyomingPeer(first, reader, writer, self._engine, self._config)
             await self._run(peer, "wyoming", writer.transport)
         except (TimeoutError, ConnectionError):
             pass

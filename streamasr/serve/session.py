@@ -10,14 +10,15 @@ import secrets
 from collections.abc import Callable
 from typing import assert_never
 
-from streamasr.config import EndpointConfig, ServeConfig
-from streamasr.decoder.expected import HOT_WEIGHT, Expected, Search
-from streamasr.engine import Engine, PcmFormat
+from streamasr.config import ServeConfig
+from streamasr.decoder.expected import HOT_WEIGHT, Expected
+from streamasr.engine import Engine
+from streamasr.engine_stream import PcmFormat, Wishes
 from streamasr.errors import ProtocolError
 from streamasr.events import Event
 from streamasr.serve.outbox import Outbox
 from streamasr.serve.peer import Ending, MicrophoneStatus, Role, SetMuted, ending_for
-from streamasr.serve.speaker import Speaker, search_for
+from streamasr.serve.speaker import OwnSearch, Speaker
 from streamasr.wire.native import (
     Authenticate,
     Close,
@@ -39,21 +40,20 @@ class Session:
         self,
         engine: Engine,
         config: ServeConfig,
-        endpoint: EndpointConfig,
         microphone: Callable[[], MicrophoneStatus],
         set_muted: SetMuted | None,
     ) -> None:
         """``set_muted`` is None where the daemon hears no microphone."""
         self.resume_token = secrets.token_urlsafe(16)
-        self.outbox = Outbox(Encoder(secrets.token_hex(8)), config.viewer_queue_finals)
+        self._id = secrets.token_hex(8)
+        self.outbox = Outbox(Encoder(self._id), config.viewer_queue_finals)
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self.received = 0
         self._engine = engine
-        self._endpoint = endpoint
         self._microphone = microphone
         self._set_muted = set_muted
         self._audio = Config()
-        self._search: Search | None = None
+        self._own_search = OwnSearch(engine)
         self._speaker: Speaker | None = None
         self._finalizing: asyncio.Future[None] | None = None
 
@@ -176,7 +176,7 @@ class Session:
             phrase: HOT_WEIGHT if weight is None else weight
             for phrase, weight in audio.hotwords.items()
         }
-        self._search = await search_for(self._engine, Expected(hot_phrases, audio.phrases))
+        await self._own_search.expect(Expected(hot_phrases, audio.phrases))
         self._audio = audio
         self.outbox.encoder.words = audio.words
         self.outbox.partial_interval_seconds = audio.partial_interval_ms / 1000
@@ -194,15 +194,24 @@ class Session:
 
     async def _hear(self, data: bytes) -> None:
         if self._speaker is None:
+            try:
+                search = await self._own_search.take()
+            except ProtocolError as error:  # what was expected is unknown to a new model
+                self.show_error(error)
+                self._own_search, search = OwnSearch(self._engine), None
             self.outbox.clear()
             self._speaker = Speaker(
                 self._engine,
                 PcmFormat(self._audio.sample_rate_hz, self._audio.channels, self._audio.encoding),
                 self.show,
                 self._fail,
-                endpoint=self._audio.endpoint_over(self._endpoint),
-                max_alternatives=self._audio.max_alternatives,
-                search=self._search,
+                name=f"native {self._id[:6]}",
+                wishes=Wishes(
+                    self._audio.endpoint_over,
+                    self._audio.max_alternatives,
+                    self._own_search.expected,
+                ),
+                search=search,
             )
         await self._speaker.hear(data)
 

@@ -1,41 +1,59 @@
 """A client's own audio on its way into the engine: the same for every protocol."""
 
 import asyncio
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from functools import partial
 
-from streamasr.config import EndpointConfig
 from streamasr.decoder.expected import Expected, Search
-from streamasr.engine import Engine, EngineStream, PcmFormat
+from streamasr.engine import Engine
+from streamasr.engine_stream import EngineStream, PcmFormat, Wishes
 from streamasr.errors import AudioFormatError, ConfigError, LanguageModelError, ProtocolError
 from streamasr.events import EndReason, Event
+from streamasr.recognizer import Recognizer
 
 PIECE_SECONDS = 1.0
 LAST_FINAL_SECONDS = 30.0
 
 
-async def search_for(engine: Engine, expected: Expected) -> Search:
-    """The search of a client that expects this; made beside the event loop.
+class OwnSearch:
+    """What one client expects, as a search of the engine's recognizer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.expected = Expected()
+        self._engine = engine
+        self._recognizer = engine.recognizer
+        self._search: Search | None = None
+
+    async def expect(self, expected: Expected) -> None:
+        """Expect this from now on. Raises ProtocolError ``bad_phrases``; nothing changes then."""
+        self._search, self._recognizer = await search_for(self._engine, expected)
+        self.expected = expected
+
+    async def take(self) -> Search | None:
+        """The search of the recognizer that the engine has now. Raises ProtocolError
+        ``bad_phrases`` where another one took its place that cannot hear what is expected."""
+        if self.expected == Expected():
+            return None
+        if self._recognizer is not self._engine.recognizer:
+            await self.expect(self.expected)
+        search, self._search = self._search, None  # it would hold a recognizer that is replaced
+        return search
+
+
+async def search_for(engine: Engine, expected: Expected) -> tuple[Search | None, Recognizer]:
+    """The search of a client that expects this, made beside the event loop, and the recognizer
+    that it belongs to: the one that the engine has when this returns.
 
     Raises ProtocolError ``bad_phrases``.
     """
-    made: Future[Search] = Future()
-    made.set_running_or_notify_cancel()
-
-    def make() -> None:
+    while True:
+        recognizer = engine.recognizer
         try:
-            made.set_result(engine.recognizer.search_for(expected))
-        except BaseException as error:
-            made.set_exception(error)
-
-    try:
-        async with engine.making_search:  # one at a time, or they take the processor from all
-            # A daemon: a stop waits for no search, as it would for the loop's own threads.
-            threading.Thread(target=make, name="search", daemon=True).start()
-            return await asyncio.wrap_future(made)
-    except (ConfigError, LanguageModelError) as error:
-        raise ProtocolError("bad_phrases", str(error)) from None
+            search = await engine.beside("search", partial(recognizer.search_for, expected))
+        except (ConfigError, LanguageModelError) as error:
+            raise ProtocolError("bad_phrases", str(error)) from None
+        if recognizer is engine.recognizer:
+            return search, recognizer
 
 
 class Speaker:
@@ -49,8 +67,8 @@ class Speaker:
         deliver: Callable[[list[Event]], None],
         fail: Callable[[ProtocolError], None],
         *,
-        endpoint: EndpointConfig,
-        max_alternatives: int | None = None,
+        name: str,
+        wishes: Wishes | None = None,
         search: Search | None = None,
     ) -> None:
         self._limit_seconds = engine.max_backlog_seconds
@@ -58,9 +76,9 @@ class Speaker:
         self.stream: EngineStream = engine.open(
             deliver,
             self._translate,
+            name=name,
             pcm=pcm,
-            endpoint=endpoint,
-            max_alternatives=max_alternatives,
+            wishes=wishes,
             search=search,
         )
         piece_seconds = min(PIECE_SECONDS, self._limit_seconds)

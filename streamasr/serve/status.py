@@ -35,7 +35,8 @@ class Metrics:
     def __init__(self, model: str) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        Info("streamasr_model", "What recognises.", registry=registry).info({"name": model})
+        self._model = Info("streamasr_model", "What recognises.", registry=registry)
+        self.show_model(model)
         self._audio = Counter(
             "streamasr_audio_seconds", "Audio recognised, of all streams.", registry=registry
         )
@@ -71,6 +72,10 @@ class Metrics:
         ).set_function(self._real_time_factor)
         self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT_TURNS)
         self._lock = threading.Lock()
+
+    def show_model(self, model: str) -> None:
+        """Name what recognises from now on."""
+        self._model.info({"name": model})
 
     def watch_microphone(self, status: Callable[[], MicrophoneStatus]) -> None:
         """Tell of the daemon's own input whenever somebody asks."""
@@ -123,6 +128,14 @@ class Metrics:
     def text(self) -> str:
         """Everything, in Prometheus' text format."""
         return generate_latest(self.registry).decode()
+
+    def sums(self) -> dict[str, float]:
+        """Every figure by its name, all labels together."""
+        sums: dict[str, float] = {}
+        for metric in self.registry.collect():
+            for sample in metric.samples:
+                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+        return sums
 
     def _real_time_factor(self) -> float:
         with self._lock:

@@ -1,14 +1,16 @@
 """A connection of Vosk's protocol: one reply to every message but ``config``, in order."""
 
 import asyncio
+import secrets
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
-from streamasr.config import EndpointConfig, ServeConfig
-from streamasr.decoder.expected import Expected, Search
-from streamasr.engine import Engine, PcmFormat
+from streamasr.config import ServeConfig
+from streamasr.decoder.expected import Expected
+from streamasr.engine import Engine
+from streamasr.engine_stream import PcmFormat, Wishes
 from streamasr.serve.peer import (
     LAST_SEND_SECONDS,
     Ending,
@@ -18,7 +20,7 @@ from streamasr.serve.peer import (
     idle_error,
     until_ending,
 )
-from streamasr.serve.speaker import Speaker, search_for
+from streamasr.serve.speaker import OwnSearch, Speaker
 from streamasr.wire.vosk import Config, Eof, Replies, Reset, parse_message
 
 
@@ -30,17 +32,15 @@ class VoskPeer:
         connection: ServerConnection,
         engine: Engine,
         config: ServeConfig,
-        endpoint: EndpointConfig,
         first: str | None = None,
     ) -> None:
         """``first`` was received already."""
         self._connection = connection
         self._engine = engine
         self._config = config
-        self._endpoint = endpoint
         self._first = first
         self._audio = Config()
-        self._search: Search | None = None
+        self._own_search = OwnSearch(engine)
         self._replies = Replies(words=True, max_alternatives=0)
         self._speaker: Speaker | None = None
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -120,20 +120,24 @@ class VoskPeer:
     async def _configure(self, audio: Config) -> None:
         """Acts only before the first audio, as there."""
         if self._speaker is None:
-            self._search = await search_for(self._engine, Expected({}, audio.phrases))
+            await self._own_search.expect(Expected({}, audio.phrases))
             self._audio = audio
             self._replies = Replies(words=audio.words, max_alternatives=audio.max_alternatives)
 
     async def _hear(self, data: bytes) -> None:
         if self._speaker is None:
+            search = await self._own_search.take()
             self._speaker = Speaker(
                 self._engine,
                 PcmFormat(self._audio.sample_rate_hz),
                 self._replies.hear,
                 lambda error: self.end(ending_for(error)),
-                endpoint=self._endpoint,
-                max_alternatives=self._audio.max_alternatives,
-                search=self._search,
+                name=f"vosk {secrets.token_hex(3)}",
+                wishes=Wishes(
+                    max_alternatives=self._audio.max_alternatives,
+                    expected=self._own_search.expected,
+                ),
+                search=search,
             )
         await self._speaker.hear(data)
         await self._speaker.heard()

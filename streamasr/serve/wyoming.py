@@ -1,13 +1,15 @@
 """The Wyoming server: a TCP port where Home Assistant sends an utterance and gets its text."""
 
 import asyncio
+import secrets
 from collections.abc import Iterable
 from functools import partial
 from typing import assert_never
 
 from streamasr import __version__
-from streamasr.config import EndpointConfig, ServeConfig
-from streamasr.engine import Engine, PcmFormat
+from streamasr.config import ServeConfig
+from streamasr.engine import Engine
+from streamasr.engine_stream import PcmFormat
 from streamasr.errors import ProtocolError
 from streamasr.events import Event
 from streamasr.serve.peer import LAST_SEND_SECONDS, Ending, Role, idle_error, until_ending
@@ -42,7 +44,6 @@ class WyomingPeer:
         writer: asyncio.StreamWriter,
         engine: Engine,
         config: ServeConfig,
-        endpoint: EndpointConfig,
     ) -> None:
         """``first`` was read already."""
         self._first = first
@@ -50,7 +51,7 @@ class WyomingPeer:
         self._writer = writer
         self._engine = engine
         self._config = config
-        self._endpoint = endpoint
+        self._name = f"wyoming {secrets.token_hex(3)}"
         self._messages = MessageReader(config.max_message_bytes)
         self._audio: PcmFormat | None = None
         self._speaker: Speaker | None = None
@@ -136,9 +137,7 @@ class WyomingPeer:
         if self._speaker is None:
             self._audio = _pcm(chunk)
             show = partial(self._show, self._transcript)
-            self._speaker = Speaker(
-                self._engine, self._audio, show, self._fail, endpoint=self._endpoint
-            )
+            self._speaker = Speaker(self._engine, self._audio, show, self._fail, name=self._name)
         await self._speaker.hear(chunk.payload)
 
     async def _stop(self, *, even_if_silent: bool = False) -> None:

@@ -1,0 +1,51 @@
+"""What the daemon hears, opened as the settings name it."""
+
+import io
+import sys
+from pathlib import Path
+
+from streamasr.capture.microphone import Microphone
+from streamasr.capture.wavfile import AudioFile, PcmInput
+from streamasr.config import CaptureConfig
+from streamasr.errors import CaptureError, ConfigError
+
+STDIN = 0
+
+
+class Awaited:
+    """A microphone that is not open yet."""
+
+
+Source = Microphone | Awaited | AudioFile | PcmInput | None
+
+
+def open_source(capture: CaptureConfig, sample_rate_hz: int, *, muted: bool = False) -> Source:
+    """What ``--input`` names, opened; the fallback where there is no microphone. A microphone
+    that is muted stays closed.
+
+    Raises CaptureError, AudioFormatError or ConfigError.
+    """
+    if capture.wait and capture.fallback is not None:
+        raise ConfigError(
+            "where there is no microphone, capture.wait waits for one and capture.fallback plays "
+            "a file: leave one of them out"
+        )
+    if capture.input == "none":
+        return None
+    if capture.input == "-":
+        return PcmInput(io.FileIO(STDIN, closefd=False), sample_rate_hz, block_ms=capture.block_ms)
+    if capture.input != "mic":
+        return AudioFile(Path(capture.input), sample_rate_hz, capture.block_ms)
+    if muted:
+        return Awaited()
+    try:
+        return Microphone(capture, sample_rate_hz)
+    except CaptureError as error:
+        problem = str(error).partition(";")[0]
+        if capture.wait:
+            print(f"streamasr: {problem}: waiting for it", file=sys.stderr)
+            return Awaited()
+        if capture.fallback is None:
+            raise
+        print(f"streamasr: {problem}: playing {capture.fallback} instead", file=sys.stderr)
+        return AudioFile(capture.fallback, sample_rate_hz, capture.block_ms)
