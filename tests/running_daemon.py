@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import IO
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
@@ -51,6 +52,7 @@ async def program(
     port: int = 0,
     environment: Mapping[str, str] | None = None,
     stdin: int | None = None,
+    stderr: IO[bytes] | None = None,
     limit_seconds: float = LIMIT_SECONDS,
 ) -> AsyncIterator[Program]:
     """``streamasr serve --port port arguments``, once it listens."""
@@ -64,6 +66,7 @@ async def program(
         *arguments,
         stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
         stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
         env=os.environ | dict(environment or {}),
     )
     assert process.stdout is not None

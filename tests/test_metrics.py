@@ -1,6 +1,7 @@
 """What ``/metrics`` says, as Prometheus' own parser reads it."""
 
 import asyncio
+import math
 from urllib.request import urlopen
 
 import pytest
@@ -68,4 +69,8 @@ async def test_who_is_there_and_how_the_microphone_is(recognizer) -> None:
     assert counted["streamasr_errors_total too_many_connections"] == 1
     assert counted["streamasr_microphone ok"] == 1
     assert counted["streamasr_microphone lost"] == 0
+    assert counted["streamasr_microphone muted"] == 0
     assert counted["streamasr_microphone_overrun_seconds"] == 0
+    assert counted["streamasr_microphone_clipped_samples"] == 0
+    assert counted["streamasr_microphone_overflows"] == 0
+    assert math.isnan(counted["streamasr_microphone_drift_ppm"])

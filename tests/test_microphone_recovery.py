@@ -1,6 +1,7 @@
 """The sound server dies in mid-sentence and comes back, again and again, under one daemon."""
 
 import asyncio
+import re
 import time
 from pathlib import Path
 from urllib.request import urlopen
@@ -30,12 +31,14 @@ async def test_the_microphone_is_found_again_ten_times(
     soundfile.write(phrase, demo[first:end], 16_000, subtype="PCM_16")
     config = tmp_path / "streamasr.toml"
     config.write_text("[endpoint]\nsilence_after_words_seconds = 0.4\n")  # the test is shorter
+    log = (tmp_path / "log").open("wb+")
     lost_seconds: list[float] = []
     recovered_seconds: list[float] = []
     async with (
         program(
             *("--config", str(config)),
             environment=virtual_microphone.environment,
+            stderr=log,
             limit_seconds=ALL_SECONDS,
         ) as daemon,
         connect(daemon.url) as viewer,
@@ -60,6 +63,10 @@ async def test_the_microphone_is_found_again_ten_times(
         async with asyncio.timeout(LIMIT_SECONDS):
             await daemon.stop()
         assert daemon.process.returncode == 0
+    with log:
+        log.seek(0)
+        noise = [line for line in log if re.search(b"(?i)alsa|jack|expression|socket", line)]
+    assert noise == []
     print("lost after", *(f"{seconds:.2f}" for seconds in lost_seconds), "s")
     print("recovered after", *(f"{seconds:.2f}" for seconds in recovered_seconds), "s")
     # One may be slower: others use the machine, too.

@@ -10,8 +10,13 @@ from typing import Literal
 
 from streamasr.capture.microphone import Counts, Microphone
 from streamasr.capture.search import Traces, sound_traces
+<<<<<<< HEAD
 from streamasr.engine_stream import EngineStream
 from streamasr.errors import CaptureError, DeviceLostError, StreamasrError
+=======
+from streamasr.engine import EngineStream
+from streamasr.errors import CaptureError, DeviceLostError, StreamasrError, StreamFinished
+>>>>>>> issue6-a
 from streamasr.frontend.resample import Samples
 
 FIRST_RETRY_SECONDS = 0.25
@@ -125,7 +130,8 @@ class Listener:
         except Exception as error:
             if not isinstance(error, StreamasrError):
                 log.exception("the audio input failed")
-            failure = error
+            was_stopped = isinstance(error, StreamFinished) and self.stopping.is_set()
+            failure = None if was_stopped else error
         finished = self._stream.finish("eof")
 
         def end(_: object) -> None:
