@@ -10,13 +10,8 @@ from typing import Literal
 
 from streamasr.capture.microphone import Counts, Microphone
 from streamasr.capture.search import Traces, sound_traces
-<<<<<<< HEAD
 from streamasr.engine_stream import EngineStream
-from streamasr.errors import CaptureError, DeviceLostError, StreamasrError
-=======
-from streamasr.engine import EngineStream
 from streamasr.errors import CaptureError, DeviceLostError, StreamasrError, StreamFinished
->>>>>>> issue6-a
 from streamasr.frontend.resample import Samples
 
 FIRST_RETRY_SECONDS = 0.25
