@@ -1,5 +1,6 @@
 """The phone search against brute force, and against itself in chunks."""
 
+import gc
 import itertools
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 from streamasr.config import DecoderConfig, shipped
 from streamasr.decoder.alphabet import BLANK, PHONE_ALPHABET, Alphabet
 from streamasr.decoder.beam import Beam, LexiconSearch
+from streamasr.decoder.history import Context
 from streamasr.decoder.hypothesis import Hypothesis, LogProbs
 from streamasr.decoder.lexicon import WORD_END, Lexicon
 from streamasr.decoder.ngram import NgramModel
@@ -156,6 +158,24 @@ def test_an_old_beam_stays_what_it_was(recognizer: Recognizer, speech: LogProbs)
     assert search.advance(old, speech[60:]) == one
     assert search.finish(one, 2) == search.finish(one, 2)
     assert search.best(old) == before
+
+
+def test_an_utterance_leaves_nothing_behind(recognizer: Recognizer, speech: LogProbs) -> None:
+    """Not even for as long as it takes Python to look for circles of references."""
+
+    def contexts() -> int:
+        return sum(type(each) is Context for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = contexts()
+        beam = recognizer.search.advance(recognizer.search.start(), speech)
+        assert contexts() > before + 1000
+        del beam
+        assert contexts() == before
+    finally:
+        gc.enable()
 
 
 def test_beams_compare_by_what_they_heard(recognizer: Recognizer, speech: LogProbs) -> None:

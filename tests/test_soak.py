@@ -29,7 +29,7 @@ from streamasr.soak.programme import QUIET_SECONDS, SHARES, Block, Programme, So
 from streamasr.training.sounds import SAMPLE_RATE_HZ
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-ROW = Row(1.0, 100.0, 400.0, 300.0, 10.0, 20.0, 0.03, 12, 6, 300)
+ROW = Row(1.0, 100.0, 400.0, 300.0, 10.0, 20.0, 10.0, 20.0, 0.03, 12, 6, 300)
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +110,10 @@ def test_memory_may_grow_by_two_percent_after_the_second_row() -> None:
 
 def test_the_control_must_not_take_longer_later() -> None:
     slow = replace(ROW, chunk_p95_ms=24.0)
+    busy = replace(slow, fresh_p95_ms=24.0)  # the machine is
     assert latency([ROW] * 8).passed
-    assert latency([slow, ROW, slow, slow, slow, slow, ROW, slow]).passed  # by a neighbour
-    assert not latency([slow, ROW, ROW, ROW, ROW, ROW, slow, slow]).passed
+    assert latency([*[ROW] * 4, slow, slow, ROW, busy]).passed
+    assert not latency([*[ROW] * 6, slow, slow]).passed
     assert not latency([ROW, replace(ROW, chunk_p50_ms=12.0)]).passed
 
 
@@ -211,6 +212,7 @@ async def test_minutes_through_the_real_daemon(tmp_path: Path) -> None:
     assert rows[3]["resident_mb"] < 1.2 * rows[1]["resident_mb"]
     assert all(0 < row["anonymous_mb"] < row["resident_mb"] < 2_000 for row in rows)
     assert all(0 < row["chunk_p50_ms"] < row["chunk_p95_ms"] for row in rows)
+    assert all(0 < row["fresh_p50_ms"] < row["fresh_p95_ms"] for row in rows)
     assert all(row["load"] > 0 for row in rows)
     assert all(row["finals"] >= 6 for row in rows)  # five sentences, one of a speaker
     assert [json.loads(line) for line in log.read_text().splitlines()] == rows

@@ -37,10 +37,9 @@ for the word's score ("smearing"); it ranks hypotheses, and is no part of their 
 of them begin with can never be revised; dropping what denies the settled words is what
 makes them agree soon.
 
-*When language model state is dropped.* A context holds the state after its words and
-remembers the continuations that were asked for, for all the beams of an utterance, which
-changes nothing but speed. A context goes when no hypothesis' history contains it, and all
-go with the utterance's last beam; a new utterance starts from the scorer's first state.
+*When language model state is dropped.* A context holds the state after its words. All the
+beams of an utterance share the contexts that were asked for, which changes nothing but speed;
+they go with its last beam. A new utterance starts from the scorer's first state.
 
 A beam is a value: arrays that are never written to again, one entry a hypothesis, and the
 log-probabilities it has heard. Every step is computed alone, in the same order whatever the
@@ -56,7 +55,15 @@ from numpy.typing import NDArray
 from streamasr.config import DecoderConfig
 from streamasr.decoder.alphabet import Alphabet
 from streamasr.decoder.graph import WordGraph
-from streamasr.decoder.history import Context, Floats, Ints, Paths, Trace, agreement_with
+from streamasr.decoder.history import (
+    Context,
+    Contexts,
+    Floats,
+    Ints,
+    Paths,
+    Trace,
+    agreement_with,
+)
 from streamasr.decoder.hypothesis import Heard, HeardWord, Hypothesis, LogProbs
 from streamasr.decoder.lexicon import Lexicon
 from streamasr.decoder.posterior import (
@@ -79,7 +86,7 @@ class Beam(Heard):
 
     One entry a hypothesis: ``nodes`` (the ends of nodes are numbered after the nodes),
     ``context`` (an index into ``contexts``), and the log-probabilities of the paths that
-    are at a ``blank`` or on the node's ``label``.
+    are at a ``blank`` or on the node's ``label``. All beams of an utterance share ``known``.
     """
 
     nodes: Ints = field(repr=False)
@@ -88,6 +95,7 @@ class Beam(Heard):
     label: Floats = field(repr=False)
     contexts: tuple[Context, ...] = field(repr=False)
     paths: Paths = field(repr=False)
+    known: Contexts = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +152,10 @@ class LexiconSearch:
         paths = Paths(
             np.array([-1]), np.zeros(1), np.zeros(1), np.array([0]), np.array([None], object),
         )  # fmt: skip
+        known = Contexts()
         return Beam(
             (), 0, np.array([ROOT]), np.array([0]), np.zeros(1), np.full(1, -np.inf),
-            (Context(None, -1, 0.0, self.scorer.start()),), paths,
+            (known.root(self.scorer.start()),), paths, known,
         )  # fmt: skip
 
     def advance(self, beam: Beam, log_probs: LogProbs) -> Beam:
@@ -172,6 +181,7 @@ class LexiconSearch:
             kept.label,
             tuple(contexts[index] for index in used.tolist()),
             self._follow(beam, kept, column),
+            beam.known,
         )
         return self._settle(after) if after.steps % SETTLE_EVERY_STEPS == 0 else after
 
@@ -284,7 +294,7 @@ class LexiconSearch:
             node, hypothesis = child[index], source[index]
             context = beam.contexts[beam.context[hypothesis]]
             for word in tree.words[tree.first_word[node] : tree.first_word[node + 1]].tolist():
-                after = context.then(word, self._word_score)
+                after = beam.known.after(context, word, self._word_score)
                 if after.score == -np.inf:
                     continue
                 place = number.get(after)

@@ -18,42 +18,57 @@ after it."""
 
 
 class Context:
-    """A history of whole words and what the scorer makes of it.
+    """A history of whole words and what the scorer makes of it; made by ``Contexts``.
 
     ``score`` is the history's own part of a hypothesis' score. Contexts with the same
     ``state`` (a number within the utterance) get the same scores for whatever follows.
     """
 
-    __slots__ = (
-        "_following",
-        "_states",
-        "depth",
-        "parent",
-        "score",
-        "scorer_state",
-        "state",
-        "word",
-    )
+    __slots__ = ("depth", "parent", "score", "scorer_state", "state", "word")
 
     def __init__(
-        self, parent: "Context | None", word: int, score: float, scorer_state: State
+        self, parent: "Context | None", word: int, score: float, scorer_state: State, state: int
     ) -> None:
         self.parent = parent
         self.word = word
         self.score = score
         self.scorer_state = scorer_state
+        self.state = state
         self.depth: int = 0 if parent is None else parent.depth + 1
-        self._states: dict[State, int] = {} if parent is None else parent._states
-        self.state = self._states.setdefault(scorer_state, len(self._states))
-        self._following: dict[int, Context] = {}
 
-    def then(self, word: int, score_of: WordScore) -> "Context":
-        """This history and ``word``."""
-        known = self._following.get(word)
+
+class Contexts:
+    """The contexts of one utterance, made when they are first asked for.
+
+    A context does not know what follows it: then contexts would be held by a circle of
+    references, and tens of thousands an utterance would stay until Python looks for those.
+    """
+
+    __slots__ = ("_following", "_states")
+
+    def __init__(self) -> None:
+        self._states: dict[State, int] = {}
+        self._following: dict[Context, dict[int, Context]] = {}
+
+    def root(self, scorer_state: State) -> Context:
+        """The history without words."""
+        return Context(None, -1, 0.0, scorer_state, self._number(scorer_state))
+
+    def after(self, context: Context, word: int, score_of: WordScore) -> Context:
+        """The history of ``context`` and ``word``."""
+        following = self._following.get(context)
+        if following is None:
+            following = self._following[context] = {}
+        known = following.get(word)
         if known is None:
-            score, scorer_state = score_of(self.scorer_state, word)
-            known = self._following[word] = Context(self, word, self.score + score, scorer_state)
+            score, scorer_state = score_of(context.scorer_state, word)
+            known = following[word] = Context(
+                context, word, context.score + score, scorer_state, self._number(scorer_state)
+            )
         return known
+
+    def _number(self, scorer_state: State) -> int:
+        return self._states.setdefault(scorer_state, len(self._states))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

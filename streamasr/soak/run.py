@@ -28,6 +28,7 @@ from streamasr.soak.figures import (
 from streamasr.soak.guests import VISIT_SECONDS, Viewer, hang_up, look_in, speak
 from streamasr.soak.programme import QUIET_SECONDS, Block, Programme, Sounds, Span, count_samples
 from streamasr.soak.watched import DaemonFailedError, Reading, Resources, Watched, watched
+from streamasr.soak.yardstick import Yardstick
 from streamasr.training.manifest import Samples
 from streamasr.training.plots import draw_soak, new_figure, save_figure
 from streamasr.training.sounds import SAMPLE_RATE_HZ
@@ -58,7 +59,7 @@ def soak(config: SoakConfig, show: Callable[[Row], None] = lambda _: None) -> Re
     """Run to the end, or until SIGINT or SIGTERM, which leave the rows that are finished.
 
     ``show`` is called with every row as it ends. A daemon that fails is a verdict. Raises
-    ConfigError and AudioFormatError for what was asked.
+    ConfigError and AudioFormatError for what was asked, and what ``Recognizer.load`` raises.
     """
     if not Path("/proc/self/status").exists():
         raise ConfigError("streamasr soak reads /proc, which only Linux has; run it there")
@@ -82,6 +83,7 @@ class _Soak:
         self._sentence = _pcm(
             programme.control.samples[count_samples(QUIET_SECONDS) : first_samples]
         )
+        self._yardstick = Yardstick(programme.control.samples)
         self._log = log
         self._show = show
         self._stopping = asyncio.Event()
@@ -126,6 +128,7 @@ class _Soak:
     async def _hear_row(self, daemon: Watched, number: int, before: Reading) -> Reading | None:
         """One row; what the daemon says at its end, None where it was stopped before."""
         began_seconds = time.monotonic()
+        fresh = await asyncio.to_thread(self._yardstick.measure, before.chunks)
         await self._write(daemon, self._programme.control)
         control = await self._caught_up(daemon)
         looks: list[Resources] = []
@@ -147,6 +150,7 @@ class _Soak:
         after = await self._caught_up(daemon)
         at_end = await daemon.settled()
         looks.append(at_end)
+        nothing = dict.fromkeys(fresh, 0.0)
         self._finish_row(
             Row(
                 audio_hours=round(self._written_seconds / 3600, 4),
@@ -155,6 +159,8 @@ class _Soak:
                 anonymous_mb=_mean([look.anonymous_mb for look in looks]),
                 chunk_p50_ms=percentile_ms(0.5, before.chunks, control.chunks),
                 chunk_p95_ms=percentile_ms(0.95, before.chunks, control.chunks),
+                fresh_p50_ms=percentile_ms(0.5, nothing, fresh),
+                fresh_p95_ms=percentile_ms(0.95, nothing, fresh),
                 load=after.load_since(before),
                 open_files=at_end.open_files,
                 threads=at_end.threads,

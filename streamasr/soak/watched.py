@@ -38,7 +38,6 @@ class Reading:
     audio_seconds: float
     cpu_seconds: float
     finals: int
-    connections: int
     lost_seconds: float
     chunks: dict[float, float]
 
@@ -146,12 +145,10 @@ class Watched:
             sample for family in text_string_to_metric_families(text) for sample in family.samples
         ]
         plain = {sample.name: sample.value for sample in samples if not sample.labels}
-        connections = (s.value for s in samples if s.name == "streamasr_connections")
         return Reading(
             audio_seconds=plain["streamasr_audio_seconds_total"],
             cpu_seconds=plain["process_cpu_seconds_total"],
             finals=int(plain["streamasr_finals_total"]),
-            connections=int(sum(connections)),
             lost_seconds=plain["streamasr_microphone_overrun_seconds"],
             chunks={float(s.labels["le"]): s.value for s in samples if s.name == _CHUNK},
         )

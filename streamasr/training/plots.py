@@ -222,7 +222,8 @@ def draw_soak(rows: Sequence[Mapping[str, float]]) -> "Figure":
     ):
         axes.set_title(title)
         for label, name in lines.items():
-            axes.plot(hours, [row[name] for row in rows], marker=".", label=label)
+            style = "dotted" if name.startswith("fresh") else "solid"
+            axes.plot(hours, [row[name] for row in rows], ls=style, marker=".", label=label)
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
         axes.legend()
