@@ -57,12 +57,13 @@ def run(config: Config, read: Callable[[], Config], *, captions: bool = False) -
     StreamasrError."""
     logs = Logs(has_captions=captions)
     try:
-        _run(config, read, Signals(logs.file), captions=captions)
+        _run(config, read, logs, captions=captions)
     finally:
         logs.stop()
 
 
-def _run(config: Config, read: Callable[[], Config], signals: Signals, *, captions: bool) -> None:
+def _run(config: Config, read: Callable[[], Config], logs: Logs, *, captions: bool) -> None:
+    signals = Signals(logs.file)
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     doors = open_doors(config.serve)
@@ -78,6 +79,9 @@ def _run(config: Config, read: Callable[[], Config], signals: Signals, *, captio
         daemon = Daemon(config, recognizer, source, history, captions=captions)
         del recognizer  # where it is replaced, it must be free to go
         asyncio.run(daemon.run(doors, signals, read))
+        if daemon.is_loading:  # in C++, where the end of the interpreter would abort the program
+            logs.stop()
+            os._exit(0)
 
 
 def open_source(config: Config, sample_rate_hz: int) -> Source:
@@ -133,6 +137,11 @@ class Daemon:
         self._listener: Listener | None = None
         self._stopped = asyncio.Event()
         self._failure: Exception | None = None
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a thread makes a recognizer or a search that nobody waits for any more."""
+        return self._engine.is_computing_beside
 
     async def run(self, doors: Doors, signals: Signals, read: Callable[[], Config]) -> None:
         """Serve until a signal or the end of the input. Raises what ended the input."""
