@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 from streamasr.captions.terminal import TerminalCaptions
 from streamasr.capture.listener import Listener, State
@@ -68,7 +68,7 @@ def run(config: Config, read: Callable[[], Config], *, captions: bool, startup: 
     StreamasrError."""
     logs = Logs(has_captions=captions)
     try:
-        _run(config, read, Signals(logs.file), captions=captions, startup=startup)
+        _run(config, read, logs, captions=captions, startup=startup)
     finally:
         logs.stop()
 
@@ -76,11 +76,12 @@ def run(config: Config, read: Callable[[], Config], *, captions: bool, startup: 
 def _run(
     config: Config,
     read: Callable[[], Config],
-    signals: Signals,
+    logs: Logs,
     *,
     captions: bool,
     startup: Startup,
 ) -> None:
+    signals = Signals(logs.file)
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     doors = open_doors(config.serve)
@@ -103,6 +104,11 @@ def _run(
         )
         del recognizer  # where it is replaced, it must be free to go
         asyncio.run(daemon.run(doors, signals, read))
+        # To free the models takes a second, and a reload that is still loading would abort.
+        logs.stop()
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(0)
 
 
 class Daemon:

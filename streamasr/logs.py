@@ -11,9 +11,7 @@ import queue
 import sys
 import threading
 from collections.abc import Mapping
-from io import TextIOWrapper
 from logging.handlers import QueueHandler
-from typing import TextIO
 
 MAX_WAITING = 1_000
 STOP_SECONDS = 0.2
@@ -33,17 +31,14 @@ class Logs:
     """Writes what is logged until ``stop``; one at a time.
 
     ``file`` is a standard error of its own: while a microphone is opened, the program's is
-    silenced.
+    silenced. It has no buffer, whose lock a writer that is stuck would hold at the end.
     """
 
     def __init__(self, *, has_captions: bool = False) -> None:
         """``has_captions``: captions are what a person wants to see; only warnings come then,
         but to the journal."""
         to_journal = is_journal(sys.stderr.fileno(), os.environ)
-        duplicate = os.fdopen(os.dup(sys.stderr.fileno()), "w", errors="backslashreplace")
-        assert isinstance(duplicate, TextIOWrapper)
-        duplicate.reconfigure(line_buffering=True)
-        self.file: TextIO = duplicate
+        self.file = os.fdopen(os.dup(sys.stderr.fileno()), "wb", buffering=0)
         self._formatter = _JournalFormatter() if to_journal else _TimedFormatter()
         self._queue: queue.Queue[logging.LogRecord | None] = queue.Queue(MAX_WAITING)
         self._handler = _Waiting(self._queue)
@@ -76,10 +71,11 @@ class Logs:
 
     def _write(self, text: str) -> None:
         # On a terminal captions may be shown: then sys.stderr keeps lines out of their way.
-        output = sys.stderr if self.file.isatty() else self.file
         try:
-            output.write(f"{text}\n")
-            output.flush()
+            if self.file.isatty():
+                print(text, file=sys.stderr, flush=True)
+            else:
+                self.file.write(f"{text}\n".encode(errors="backslashreplace"))
         except (OSError, ValueError):
             pass  # the reader has gone; there is nobody to tell
 

@@ -129,9 +129,11 @@ def keep_fixed(old: Config, new: Config) -> Config:
 
 
 def give_memory_back() -> None:
-    """What the old recognizer took goes back to the system: contexts of past utterances, which are
-    cycles, still hold its language model, and the allocator holds what is free."""
+    """What the old recognizer took goes back to the system: what was loaded at the start is left
+    out when garbage is looked for (startup.py), and the allocator holds what is free."""
+    gc.unfreeze()
     gc.collect()
+    gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
     if trim is not None:
         trim(0)

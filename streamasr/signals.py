@@ -13,13 +13,13 @@ import os
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import TextIO
+from typing import BinaryIO
 
 
 class Signals:
     """What has been asked for while the program starts is done when it runs."""
 
-    def __init__(self, output: TextIO) -> None:
+    def __init__(self, output: BinaryIO) -> None:
         """``output`` gets the stacks, and those of a crash, too; it must stay open."""
         self._output = output
         self._terminals = [number for number in (0, 1, 2) if os.isatty(number)]
@@ -39,7 +39,7 @@ class Signals:
             stop() if self._has_lost_terminal() else reload()
 
         def show() -> None:
-            print(f"streamasr: {figures()}", file=self._output, flush=True)
+            self._output.write(f"streamasr: {figures()}\n".encode())
 
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, hang_up)

@@ -22,6 +22,8 @@ class Program:
     def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
         self.process = process
         self.url = url
+        self.logged = ""
+        """What ``log_line`` has read of its standard error."""
 
     async def line(self, start: str) -> str:
         """The rest of the next line that it prints with this start."""
@@ -36,6 +38,22 @@ class Program:
         """Everything else that it prints, once it has ended."""
         assert self.process.stdout is not None
         return (await self.process.stdout.read()).decode()
+
+    async def log_line(self, part: str) -> str:
+        """The next line on its standard error, a pipe, that has this part."""
+        assert self.process.stderr is not None
+        while True:
+            line = (await self.process.stderr.readline()).decode()
+            self.logged += line
+            assert line, f"it ended before it logged {part!r}"
+            if part in line:
+                return line.rstrip()
+
+    async def read_log(self) -> str:
+        """All that it wrote to its standard error, once it has ended."""
+        assert self.process.stderr is not None
+        self.logged += (await self.process.stderr.read()).decode()
+        return self.logged
 
     async def stop(self) -> float:
         """SIGTERM; the seconds until it had ended."""
@@ -52,7 +70,7 @@ async def program(
     port: int = 0,
     environment: Mapping[str, str] | None = None,
     stdin: int | None = None,
-    stderr: IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
     limit_seconds: float = LIMIT_SECONDS,
 ) -> AsyncIterator[Program]:
     """``streamasr serve --port port arguments``, once it listens."""
