@@ -6,12 +6,17 @@ It was chosen by measurement (DESIGN.md). It is shared by every stream; what a s
 is a ``VoiceState``, a value.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# Since 1.29 onnxruntime tells its makers of every session; it asks this once, when it is imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
 
 Samples = NDArray[np.float32]
 
@@ -52,13 +57,9 @@ class VoiceDetector:
 
     def start(self) -> VoiceState:
         """The state of a stream that has heard nothing."""
-        return VoiceState(
-            np.zeros((2, 1, 128), np.float32), np.zeros(CONTEXT_SAMPLES, np.float32)
-        )
+        return VoiceState(np.zeros((2, 1, 128), np.float32), np.zeros(CONTEXT_SAMPLES, np.float32))
 
-    def step(
-        self, samples: Samples, state: VoiceState
-    ) -> tuple[NDArray[np.float32], VoiceState]:
+    def step(self, samples: Samples, state: VoiceState) -> tuple[NDArray[np.float32], VoiceState]:
         """``(n * WINDOW_SAMPLES,)`` samples in -1..1 at 16 kHz to ``(n,)`` probabilities."""
         memory, context = state.memory, state.context
         probabilities = []
