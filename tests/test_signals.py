@@ -1,0 +1,90 @@
+"""SIGUSR1 shows what the program does; SIGHUP on a terminal that has gone ends it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.running_daemon import START_SECONDS, program
+
+PIPE = asyncio.subprocess.PIPE
+
+
+async def test_sigusr1_shows_stacks_and_figures() -> None:
+    async with program("--input", "none", stderr=PIPE) as daemon:
+        for _ in range(2):
+            daemon.process.send_signal(signal.SIGUSR1)
+            figures = await daemon.log_line("streamasr: seconds=")
+            for name in ("microphone=none", "streams=0", "backlog_seconds=0", "finals=0"):
+                assert f" {name}" in figures
+            for name in ("dropped_seconds", "resident_mib", "open_files", "threads", "clients"):
+                assert f" {name}=" in figures
+        assert daemon.logged.count("Current thread") == 2
+        assert "engine.py" in daemon.logged  # the worker's stack
+        await daemon.stop()
+        assert daemon.process.returncode == 0
+
+
+def test_stacks_come_where_python_is_stuck() -> None:
+    """A C function that keeps the interpreter's lock: no Python code can run."""
+    script = """if True:
+        import asyncio, ctypes, os
+        from streamasr.signals import Signals
+
+        async def main():
+            signals = Signals(os.fdopen(os.dup(2), "wb", buffering=0))
+            signals.attach(lambda: None, lambda: None, lambda: "")
+            os.write(1, b"stuck")
+            stuck = ctypes.PyDLL(None).pause
+            while True:
+                stuck()
+
+        asyncio.run(main())
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            assert process.stdout.read(5) == b"stuck"
+            process.send_signal(signal.SIGUSR1)
+            assert process.stderr.readline().startswith(b"Current thread")
+            assert process.stderr.readline().strip().endswith(b"in main")
+        finally:
+            process.kill()
+
+
+@contextmanager
+def on_a_terminal() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The daemon with a terminal of its own, and the end that shows what it prints."""
+    shown, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamasr", "serve", "--input", "none", "--port", "0"],
+        start_new_session=True,
+        preexec_fn=lambda: os.login_tty(terminal),
+    )
+    os.close(terminal)
+    try:
+        yield process, shown
+    finally:
+        process.kill()
+        process.wait()
+
+
+def read_until(shown: int, wanted: bytes) -> None:
+    text = b""
+    while wanted not in text:
+        text += os.read(shown, 4096)
+
+
+def test_a_terminal_that_goes_takes_the_daemon_along() -> None:
+    with on_a_terminal() as (process, shown):
+        read_until(shown, b"captions page:")
+        process.send_signal(signal.SIGHUP)
+        read_until(shown, b"INFO reloaded")
+        os.close(shown)
+        assert process.wait(START_SECONDS) == 0
