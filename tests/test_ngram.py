@@ -1,6 +1,9 @@
 """The language model adapter on real KenLM and the shipped model."""
 
 import math
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import kenlm
@@ -155,3 +158,25 @@ def test_a_truncated_model_is_refused(tmp_path: Path, kept: float) -> None:
     path.write_bytes(content[: int(kept * len(content)) if 0 < kept < 1 else int(kept)])
     with pytest.raises(LanguageModelError, match="--no-lm"):
         NgramModel.load(path)
+
+
+def test_a_file_that_is_overwritten_does_not_take_the_model_away(tmp_path: Path) -> None:
+    path = tmp_path / "copy.kenlm"
+    shutil.copy(SHIPPED, path)
+    script = """if True:
+        import sys
+        from pathlib import Path
+        from streamasr.decoder.ngram import NgramModel
+        model = NgramModel.load(Path(sys.argv[1]))
+        Path(sys.argv[1]).write_bytes(b"")
+        print(*(model.unigram(word) for word in ("play", "jazz", "zounds")))
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert all(float(score) < 0 for score in run.stdout.split())

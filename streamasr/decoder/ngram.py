@@ -36,7 +36,10 @@ class NgramModel:
 
     @classmethod
     def load(cls, path: Path) -> "NgramModel":
-        """Map a KenLM binary (or read an ARPA file, slower) into memory.
+        """Read a KenLM binary (or an ARPA file, slower) into memory.
+
+        It is not mapped: a file that is overwritten in place would take its pages from under
+        a running program (SIGBUS).
 
         Raises
         ------
@@ -46,6 +49,7 @@ class NgramModel:
         _refuse_damaged(path)
         config = kenlm.Config()
         config.show_progress = False
+        config.load_method = kenlm.LoadMethod.READ
         try:
             return cls(kenlm.Model(str(path), config))
         # KenLM quotes the bytes that it dislikes: its message may not even be text
