@@ -29,7 +29,7 @@ import numpy as np
 
 from streamasr.config import SAMPLE_BYTES, Encoding, EndpointConfig
 from streamasr.decoder.expected import Search
-from streamasr.errors import AudioFormatError, ProtocolError, StreamFinished
+from streamasr.errors import AudioFormatError, ProtocolError, StreamasrError, StreamFinished
 from streamasr.events import EndReason, Event, Final
 from streamasr.frontend.resample import PcmDecoder, Resampler, Samples
 from streamasr.recognizer import Recognizer, Stream
@@ -312,10 +312,14 @@ class Engine:
         self._closing = False
         self._alive_at_seconds = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._fail: Callable[[StreamasrError], None] = lambda _: None
+        self._worker = threading.Thread(target=self._run, name="engine", daemon=True)
 
-    def start(self) -> None:
-        """Start the worker; events go to the event loop that runs now."""
+    def start(self, fail: Callable[[StreamasrError], None] = lambda _: None) -> None:
+        """Start the worker; events go to the event loop that runs now. ``fail`` is called there
+        where the worker itself fails, not a stream: it goes on as well as it can, so that there are
+        last finals, but should be given up."""
+        self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._worker.start()
 
@@ -349,6 +353,16 @@ class Engine:
         )
         return EngineStream(self, stream, pcm, deliver, fail)
 
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                self._work()
+            except BaseException:
+                if self._closing:  # then the event loop may have ended before us
+                    return
+                self._call(self._fail, StreamasrError("recognition failed; the log says of what"))
+                log.exception("recognition failed")
+
     def _work(self) -> None:
         while True:
             with self.lock:
@@ -359,16 +373,26 @@ class Engine:
                 if self._closing:
                     return
                 stream = self.line.popleft()
-                job = stream._take()
-            if job is not None:
-                self._turn(stream, job)
-            with self.lock:
-                if isinstance(job, _Audio):
-                    stream._backlog_units -= len(job.data)
-                    stream._grant_room()
-                stream._in_line = bool(stream._jobs)
-                if stream._in_line:
-                    self.line.append(stream)
+            job: _Job | None = None
+            try:
+                with self.lock:
+                    job = stream._take()
+                if job is not None:
+                    self._turn(stream, job)
+            finally:
+                self._put_back(stream, job)
+
+    def _put_back(self, stream: EngineStream, job: _Job | None) -> None:
+        """``job`` is done, or has failed: nobody shall wait for it any more."""
+        with self.lock:
+            if isinstance(job, _Audio):
+                stream._backlog_units -= len(job.data)
+                stream._grant_room()
+            if isinstance(job, _Mark):
+                job.done.set_result(None)
+            stream._in_line = bool(stream._jobs)
+            if stream._in_line:
+                self.line.append(stream)
 
     def _turn(self, stream: EngineStream, job: _Job) -> None:
         events: list[Event] = []
@@ -393,8 +417,6 @@ class Engine:
             finals = sum(isinstance(event, Final) for event in events)
             latency_seconds = ended - job.fed_at_seconds
             self._observe(Turn(audio_seconds, ended - started, latency_seconds, finals))
-        if isinstance(job, _Mark):
-            job.done.set_result(None)
 
     def _call(self, function: Callable[[T], None], value: T) -> None:
         assert self._loop is not None
