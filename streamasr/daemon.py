@@ -16,10 +16,11 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import TextIO
 
-from streamasr.captions.terminal import TerminalCaptions
+from streamasr.captions.printer import CaptionsPrinter
 from streamasr.capture.listener import Listener, State
 from streamasr.capture.microphone import Microphone
 from streamasr.capture.mute import MuteSwitch
@@ -35,6 +36,7 @@ from streamasr.recognizer import Recognizer
 from streamasr.serve.doors import Doors, open_doors
 from streamasr.serve.peer import MicrophoneStatus
 from streamasr.serve.server import Server
+from streamasr.serve.shortage import Shortage
 from streamasr.serve.status import Metrics
 from streamasr.startup import Startup
 from streamasr.wire.native import MicrophoneState
@@ -44,6 +46,7 @@ STDIN = 0
 STOP_INPUT_SECONDS = 0.2
 LAST_FINAL_SECONDS = 0.5
 DRAIN_SECONDS = 0.5
+LAST_LINE_SECONDS = 0.3
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +81,14 @@ def run(config: Config, *, captions: bool, startup: Startup) -> None:
         recognizer = Recognizer.load(config.model, config.decoder, config.endpoint, startup.lap)
         startup.loaded()
         if recognizer.unspoken:
-            print(f"streamasr: {recognizer.unspoken}", file=sys.stderr)
+            _say(f"streamasr: {recognizer.unspoken}", sys.stderr)
         source = open_source(config, recognizer.sample_rate_hz, muted=switch.is_muted)
         startup.lap("input")
         daemon = Daemon(config, recognizer, source, switch, captions=captions, startup=startup)
-        asyncio.run(daemon.run(doors))
+        try:
+            asyncio.run(daemon.run(doors))
+        finally:
+            _let_go_of_stdout()
 
 
 def open_source(config: Config, sample_rate_hz: int, *, muted: bool = False) -> Source:
@@ -110,11 +116,11 @@ def open_source(config: Config, sample_rate_hz: int, *, muted: bool = False) -> 
     except CaptureError as error:
         problem = str(error).partition(";")[0]
         if capture.wait:
-            print(f"streamasr: {problem}: waiting for it", file=sys.stderr)
+            _say(f"streamasr: {problem}: waiting for it", sys.stderr)
             return Awaited()
         if capture.fallback is None:
             raise
-        print(f"streamasr: {problem}: playing {capture.fallback} instead", file=sys.stderr)
+        _say(f"streamasr: {problem}: playing {capture.fallback} instead", sys.stderr)
         return AudioFile(capture.fallback, sample_rate_hz, capture.block_ms)
 
 
@@ -150,7 +156,7 @@ class Daemon:
             self._status,
             self._set_muted if self._has_microphone else None,
         )
-        self._captions = TerminalCaptions() if captions else None
+        self._captions = CaptionsPrinter() if captions else None
         self._state: State | None = None if source is None else "ok"
         if isinstance(source, Awaited):
             self._state = "muted" if switch.is_muted else "lost"
@@ -170,7 +176,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
         loop.add_signal_handler(signal.SIGUSR2, self._toggle_mute)
-        self._engine.start()
+        loop.set_exception_handler(Shortage().handle)
+        self._engine.start(self._fail)
         try:
             await self._server.start(doors)
             self._announce(doors)
@@ -186,19 +193,19 @@ class Daemon:
         finally:
             self._engine.close(STOP_INPUT_SECONDS)
             if self._captions is not None:
-                self._captions.close()
+                self._captions.close(LAST_LINE_SECONDS)
         if self._failure is not None:
             raise self._failure
 
     def _announce(self, doors: Doors) -> None:
         secure = "" if doors.tls is None else "s"
         main = _shown(doors.main)
-        print(f"listening on ws{secure}://{main}/v1", flush=True)
-        print(f"captions page: http{secure}://{main}/", flush=True)
+        _say(f"listening on ws{secure}://{main}/v1")
+        _say(f"captions page: http{secure}://{main}/")
         if doors.vosk is not None:
-            print(f"vosk: ws{secure}://{_shown(doors.vosk)}/", flush=True)
+            _say(f"vosk: ws{secure}://{_shown(doors.vosk)}/")
         if doors.wyoming is not None:
-            print(f"wyoming: tcp://{_shown(doors.wyoming)}", flush=True)
+            _say(f"wyoming: tcp://{_shown(doors.wyoming)}")
 
     def _listen(self) -> None:
         """Carry the input into a stream whose events every viewer gets."""
@@ -311,6 +318,22 @@ class Daemon:
                 self._stream.discard_backlog()
                 await asyncio.wait((last,), timeout=LAST_FINAL_SECONDS)
         await self._server.drain(DRAIN_SECONDS)
+
+
+def _say(line: str, output: TextIO | None = None) -> None:
+    """For whoever looks on. Where nobody can (the disk is full, the reader has gone) the service
+    goes on all the same."""
+    with suppress(OSError):
+        print(line, file=output, flush=True)
+
+
+def _let_go_of_stdout() -> None:
+    """What could not be written is tried again when the program ends; that must not decide its
+    exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _shown(listener: socket.socket) -> str:

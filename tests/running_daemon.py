@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from websockets.asyncio.client import ClientConnection
@@ -51,18 +51,23 @@ async def program(
     port: int = 0,
     environment: Mapping[str, str] | None = None,
     stdin: int | None = None,
+    stderr: int | None = None,
+    module: Sequence[str] = ("streamasr",),
+    limit_seconds: float = LIMIT_SECONDS,
 ) -> AsyncIterator[Program]:
-    """``streamasr serve --port port arguments``, once it listens."""
+    """``streamasr serve --port port arguments``, once it listens; ``module`` is what runs it, and
+    ``limit_seconds`` how long it may be wanted."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "streamasr",
+        *module,
         "serve",
         "--port",
         str(port),
         *arguments,
         stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
         stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
         env=os.environ | dict(environment or {}),
     )
     assert process.stdout is not None
@@ -71,7 +76,7 @@ async def program(
             line = (await process.stdout.readline()).decode()
         assert line.startswith(("listening on ws://127.0.0.1:", "listening on wss://127")), line
         assert line.endswith("/v1\n")
-        async with asyncio.timeout(LIMIT_SECONDS):
+        async with asyncio.timeout(limit_seconds):
             yield Program(process, line.split()[-1])
     finally:
         if process.returncode is None:
