@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from streamasr import __version__
@@ -41,19 +42,51 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Defects keep their traceback."""
+    _open_standard_files()
     parsed = build_parser().parse_args(arguments)
     try:
         code: int = parsed.run(parsed) or 0
         sys.stdout.flush()
     except StreamasrError as error:
-        print(f"streamasr: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # who read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        _complain(
+            "there is not enough memory; free some, or raise the limit (ulimit -v, MemoryMax=)"
+        )
+        return 1
     return code
+
+
+def _complain(text: str) -> None:
+    """Where nobody can read it, the exit code still tells."""
+    with suppress(OSError):
+        print(f"streamasr: {text}", file=sys.stderr)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Python, the linker and torch each say it in their own way."""
+    signs = ("failed to map segment", "annot allocate memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+
+
+def _open_standard_files() -> None:
+    """Where who started us closed 0, 1 or 2, a socket would get that number, and what is meant
+    for standard output."""
+    for number, mode in enumerate("rww"):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            name = ("stdin", "stdout", "stderr")[number]
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def build_parser() -> argparse.ArgumentParser:

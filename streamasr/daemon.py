@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
-from streamasr.captions.terminal import TerminalCaptions
+from streamasr.captions.printer import CaptionsPrinter
 from streamasr.capture.listener import Listener, State
 from streamasr.capture.microphone import Microphone
 from streamasr.capture.mute import MuteSwitch
@@ -39,6 +39,7 @@ from streamasr.reload import Reloader
 from streamasr.serve.doors import Doors, open_doors
 from streamasr.serve.peer import MicrophoneStatus
 from streamasr.serve.server import Server
+from streamasr.serve.shortage import Shortage
 from streamasr.serve.status import Metrics
 from streamasr.signals import Signals
 from streamasr.startup import Startup
@@ -49,8 +50,6 @@ STOP_INPUT_SECONDS = 0.2
 LAST_FINAL_SECONDS = 0.5
 DRAIN_SECONDS = 0.5
 LAST_LINE_SECONDS = 0.2
-
-log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -96,18 +95,19 @@ def _run(
         recognizer = Recognizer.load(config.model, config.decoder, config.endpoint, startup.lap)
         startup.loaded()
         if recognizer.unspoken:
-            print(f"streamasr: {recognizer.unspoken}", file=sys.stderr)
+            log.warning("%s", recognizer.unspoken)
         source = open_source(config.capture, recognizer.sample_rate_hz, muted=switch.is_muted)
         startup.lap("input")
         daemon = Daemon(
             config, recognizer, source, switch, history, captions=captions, startup=startup
         )
         del recognizer  # where it is replaced, it must be free to go
-        asyncio.run(daemon.run(doors, signals, read))
+        try:
+            asyncio.run(daemon.run(doors, signals, read))
+        finally:
+            _let_go_of_stdout()
         # To free the models takes a second, and a reload that is still loading would abort.
         logs.stop()
-        with suppress(OSError):
-            sys.stdout.flush()
         os._exit(0)
 
 
@@ -146,7 +146,7 @@ class Daemon:
         )
         self._counters = Counters(self._engine, metrics, self._status)
         self._counting: asyncio.Task[None] | None = None
-        self._captions = TerminalCaptions() if captions else None
+        self._captions = CaptionsPrinter() if captions else None
         self._state: State | None = None if source is None else "ok"
         if isinstance(source, Awaited):
             self._state = "muted" if switch.is_muted else "lost"
@@ -169,7 +169,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
         loop.add_signal_handler(signal.SIGUSR2, self._toggle_mute)
-        self._engine.start()
+        loop.set_exception_handler(Shortage().handle)
+        self._engine.start(self._fail)
         try:
             await self._server.start(doors)
             self._announce(doors)
@@ -193,19 +194,19 @@ class Daemon:
                 self._history.close(LAST_LINE_SECONDS)
             self._engine.close(STOP_INPUT_SECONDS)
             if self._captions is not None:
-                self._captions.close()
+                self._captions.close(LAST_LINE_SECONDS)
         if self._failure is not None:
             raise self._failure
 
     def _announce(self, doors: Doors) -> None:
         secure = "" if doors.tls is None else "s"
         main = _shown(doors.main)
-        print(f"listening on ws{secure}://{main}/v1", flush=True)
-        print(f"captions page: http{secure}://{main}/", flush=True)
+        _say(f"listening on ws{secure}://{main}/v1")
+        _say(f"captions page: http{secure}://{main}/")
         if doors.vosk is not None:
-            print(f"vosk: ws{secure}://{_shown(doors.vosk)}/", flush=True)
+            _say(f"vosk: ws{secure}://{_shown(doors.vosk)}/")
         if doors.wyoming is not None:
-            print(f"wyoming: tcp://{_shown(doors.wyoming)}", flush=True)
+            _say(f"wyoming: tcp://{_shown(doors.wyoming)}")
 
     def _listen(self) -> None:
         """Carry the input into a stream whose events every viewer gets."""
@@ -340,6 +341,22 @@ class Daemon:
                 self._stream.discard_backlog()
                 await asyncio.wait((last,), timeout=LAST_FINAL_SECONDS)
         await self._server.drain(DRAIN_SECONDS)
+
+
+def _say(line: str) -> None:
+    """For whoever looks on. Where nobody can (the disk is full, the reader has gone) the service
+    goes on all the same."""
+    with suppress(OSError):
+        print(line, flush=True)
+
+
+def _let_go_of_stdout() -> None:
+    """What could not be written is tried again when the program ends; that must not decide its
+    exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _shown(listener: socket.socket) -> str:

@@ -41,7 +41,7 @@ from streamasr.engine_stream import (
     PcmFormat,
     Wishes,
 )
-from streamasr.errors import AudioFormatError
+from streamasr.errors import AudioFormatError, StreamasrError
 from streamasr.events import Event, Final
 from streamasr.recognizer import Recognizer, Stream
 
@@ -90,10 +90,14 @@ class Engine:
         self._closing = False
         self._alive_at_seconds = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._fail: Callable[[StreamasrError], None] = lambda _: None
+        self._worker = threading.Thread(target=self._run, name="engine", daemon=True)
 
-    def start(self) -> None:
-        """Start the worker; events go to the event loop that runs now."""
+    def start(self, fail: Callable[[StreamasrError], None] = lambda _: None) -> None:
+        """Start the worker; events go to the event loop that runs now. ``fail`` is called there
+        where the worker itself fails, not a stream: it goes on as well as it can, so that there are
+        last finals, but should be given up."""
+        self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._worker.start()
 
@@ -176,6 +180,16 @@ class Engine:
             search=search,
         )
 
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                self._work()
+            except BaseException:
+                if self._closing:  # then the event loop may have ended before us
+                    return
+                self._call(self._fail, StreamasrError("recognition failed; the log says of what"))
+                log.exception("recognition failed")
+
     def _work(self) -> None:
         while True:
             with self.lock:
@@ -186,12 +200,18 @@ class Engine:
                 if self._closing:
                     return
                 stream = self.line.popleft()
-                job = stream.take()
-            if job is not None:
-                self._turn(stream, job)
-            with self.lock:
-                if stream.done(job):
-                    self.line.append(stream)
+            job: Job | None = None
+            try:
+                with self.lock:
+                    job = stream.take()
+                if job is not None:
+                    self._turn(stream, job)
+            finally:  # also where that failed nobody shall wait for it
+                if isinstance(job, Mark):
+                    job.done.set_result(None)
+                with self.lock:
+                    if stream.done(job):
+                        self.line.append(stream)
             del stream, job  # else the last one is kept, with its recognizer, until another comes
 
     def _turn(self, stream: EngineStream, job: Job) -> None:
@@ -219,8 +239,6 @@ class Engine:
             self._observe(Turn(audio_seconds, ended - started, latency_seconds, len(finals)))
             for final in finals:
                 self._note(stream, final, latency_seconds)
-        if isinstance(job, Mark):
-            job.done.set_result(None)
 
     def _note(self, stream: EngineStream, final: Final, delay_seconds: float) -> None:
         """Log an utterance, without what was said."""

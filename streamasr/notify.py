@@ -26,6 +26,10 @@ class Notifier:
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._address = _address(environment.get("NOTIFY_SOCKET", ""))
+        # Kept open: where no file descriptor is left it must still say that all is well.
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
+        if self._socket is not None:
+            self._socket.settimeout(SEND_SECONDS)
         self._has_failed = False
         self.watchdog_seconds = _watchdog_seconds(environment) if self._address else None
         """How often ``watchdog`` must be called, at the least; None: never."""
@@ -60,12 +64,10 @@ class Notifier:
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def _send(self, *lines: str) -> None:
-        if not self._address:
+        if self._socket is None:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.settimeout(SEND_SECONDS)
-                sender.sendto("\n".join(lines).encode(), self._address)
+            self._socket.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
             if not self._has_failed:
                 log.warning("systemd cannot be told %s: %s", lines[0], error)

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import IO
 
@@ -71,13 +71,15 @@ async def program(
     environment: Mapping[str, str] | None = None,
     stdin: int | None = None,
     stderr: int | IO[bytes] | None = None,
+    module: Sequence[str] = ("streamasr",),
     limit_seconds: float = LIMIT_SECONDS,
 ) -> AsyncIterator[Program]:
-    """``streamasr serve --port port arguments``, once it listens."""
+    """``streamasr serve --port port arguments``, once it listens; ``module`` is what runs it, and
+    ``limit_seconds`` how long it may be wanted."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "streamasr",
+        *module,
         "serve",
         "--port",
         str(port),

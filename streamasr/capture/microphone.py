@@ -26,6 +26,8 @@ from streamasr.frontend.ring import SampleRing
 SILENT_SECONDS = 0.5
 # A sound server may take its time before the first block (PulseAudio: up to 1.6 s).
 FIRST_BLOCK_SECONDS = 5.0
+# A thread that is ready to run is woken sooner, however busy the machine is.
+OVERSLEPT_SECONDS = 0.5
 FULL_SCALE = 32767
 UNSUPPORTED = (
     pyaudio.paInvalidSampleRate,
@@ -148,8 +150,8 @@ class Microphone:
         """Wait for the next block and return what is unread as ``(n,)`` float32 at the
         model's rate; ``n`` is 0 after ``wake``. Raises DeviceLostError when the device gives no
         more blocks."""
-        if not self._block_came.wait(self._wait_seconds):
-            raise DeviceLostError(f"the microphone {self.device.name!r} gives no more sound")
+        while not self._wait_for_block():
+            pass
         self._block_came.clear()
         _, pcm = self._ring.read()
         if len(pcm):
@@ -174,6 +176,16 @@ class Microphone:
         """Let the device go."""
         self._stream.close()
         self._audio.terminate()
+
+    def _wait_for_block(self) -> bool:
+        """False where we did not run meanwhile (stopped by a signal, or swapped out): that says
+        nothing of the device. Raises DeviceLostError."""
+        begin_seconds = time.monotonic()
+        if self._block_came.wait(self._wait_seconds):
+            return True
+        if time.monotonic() - begin_seconds < self._wait_seconds + OVERSLEPT_SECONDS:
+            raise DeviceLostError(f"the microphone {self.device.name!r} gives no more sound")
+        return False
 
     def _on_block(
         self, data: bytes | None, frames: int, _times: Mapping[str, float], flags: int

@@ -1,7 +1,7 @@
 """What the daemon hears, opened as the settings name it."""
 
 import io
-import sys
+import logging
 from pathlib import Path
 
 from streamasr.capture.microphone import Microphone
@@ -10,6 +10,8 @@ from streamasr.config import CaptureConfig
 from streamasr.errors import CaptureError, ConfigError
 
 STDIN = 0
+
+log = logging.getLogger(__name__)
 
 
 class Awaited:
@@ -43,9 +45,9 @@ def open_source(capture: CaptureConfig, sample_rate_hz: int, *, muted: bool = Fa
     except CaptureError as error:
         problem = str(error).partition(";")[0]
         if capture.wait:
-            print(f"streamasr: {problem}: waiting for it", file=sys.stderr)
+            log.warning("%s: waiting for it", problem)
             return Awaited()
         if capture.fallback is None:
             raise
-        print(f"streamasr: {problem}: playing {capture.fallback} instead", file=sys.stderr)
+        log.warning("%s: playing %s instead", problem, capture.fallback)
         return AudioFile(capture.fallback, sample_rate_hz, capture.block_ms)

@@ -1,0 +1,143 @@
+"""No more file descriptors, no more memory: who is served goes on, and it recovers."""
+
+import asyncio
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.notify_socket import notify_socket
+from tests.running_daemon import (
+    LIMIT_SECONDS,
+    Program,
+    finals,
+    program,
+    receive,
+    receive_rest,
+    receive_until,
+)
+
+FINALIZE = '{"type": "finalize"}'
+WATCHDOG = {"WATCHDOG_USEC": "4000000"}
+ROOM_FILES = 4
+ROOM_BYTES = 16 << 20
+BUSY_SHARE = 0.3
+
+
+async def said(client: ClientConnection, pcm: bytes) -> str:
+    await client.send(pcm)
+    await client.send(FINALIZE)
+    told = await receive_until(client, type="finalized")
+    return " ".join(final["text"] for final in finals(told))
+
+
+def open_files(daemon: Program) -> int:
+    return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))  # noqa: PTH208
+
+
+def limit_files(daemon: Program, files: int) -> None:
+    _, most = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (files, most))
+
+
+def processor_seconds(daemon: Program) -> float:
+    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def test_without_a_free_descriptor_clients_go_on(tmp_path: Path, demo_pcm: bytes) -> None:
+    with notify_socket(tmp_path) as systemd:
+        async with (
+            program(
+                *("--input", "none"),
+                environment=systemd.environment | WATCHDOG,
+                stderr=asyncio.subprocess.PIPE,
+            ) as daemon,
+            connect(daemon.url) as client,
+        ):
+            text = await said(client, demo_pcm)
+            limit_files(daemon, open_files(daemon) + ROOM_FILES)
+            async with AsyncExitStack() as others:
+                for _ in range(ROOM_FILES):
+                    await receive(await others.enter_async_context(connect(daemon.url)))
+                refused = asyncio.create_task(wait_for_hello(daemon.url))
+                assert daemon.process.stderr is not None
+                line = (await daemon.process.stderr.readline()).decode()
+                assert "Too many open files" in line
+                assert "LimitNOFILE" in line
+                systemd.unread()
+                loop = asyncio.get_running_loop()
+                begin_seconds, spent_seconds = loop.time(), processor_seconds(daemon)
+                for _ in range(3):  # several of the tries that asyncio makes
+                    await systemd.receive_until("WATCHDOG=1")
+                spent_seconds = processor_seconds(daemon) - spent_seconds
+                assert spent_seconds < BUSY_SHARE * (loop.time() - begin_seconds)
+                assert await said(client, demo_pcm) == text
+                assert not refused.done()
+            await refused
+            async with connect(daemon.url) as another:
+                assert await said(another, demo_pcm) == text
+            await daemon.stop()
+            assert daemon.process.returncode == 0
+            assert await daemon.process.stderr.read() == b""
+
+
+async def wait_for_hello(url: str) -> None:
+    async with connect(url, open_timeout=LIMIT_SECONDS) as client:
+        assert (await receive(client))["type"] == "hello"
+
+
+def address_space_bytes(daemon: Program) -> int:
+    pages = int(Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[0])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_memory_that_one_client_lacks_is_an_error_for_it_alone(demo_pcm: bytes) -> None:
+    hot_words = [{"phrase": f"{first} {second}"} for first in WORDS for second in WORDS]
+    greedy = json.dumps({"type": "config", "hotwords": hot_words})
+    async with (
+        program("--input", "none", stderr=asyncio.subprocess.PIPE) as daemon,
+        connect(daemon.url) as client,
+    ):
+        text = await said(client, demo_pcm)
+        _, most = resource.prlimit(daemon.process.pid, resource.RLIMIT_AS)
+        limit_bytes = address_space_bytes(daemon) + ROOM_BYTES
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_AS, (limit_bytes, most))
+        async with connect(daemon.url) as victim:
+            await victim.send(greedy)
+            told = await receive_rest(victim)
+            assert victim.close_code == 1011
+            assert told[-1]["code"] == "internal"
+        assert await said(client, demo_pcm) == text
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_AS, (most, most))
+        async with connect(daemon.url) as another:
+            await another.send(greedy)
+            assert await said(another, demo_pcm)
+        await daemon.stop()
+        assert daemon.process.returncode == 0
+
+
+WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in ("ill", "oom", "ack", "ent")]
+
+
+@pytest.mark.parametrize("limit_bytes", [150 << 20, 400 << 20])
+async def test_too_little_memory_to_start_is_one_line(limit_bytes: int) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streamasr", "serve", "--input", "none", "--port", "0"),
+        stderr=asyncio.subprocess.PIPE,
+        preexec_fn=limited(limit_bytes),
+    )
+    _, complaint = await process.communicate()
+    assert process.returncode == 1
+    assert complaint.decode().count("\n") == 1
+    assert "memory" in complaint.decode()
+
+
+def limited(limit_bytes: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
