@@ -18,7 +18,7 @@ def is_between_utterances(state: StreamState) -> bool:
     The search has heard nothing since the last endpoint. (Where that was one by length, in the
     middle of speech, it had ended with the last step that was heard.)
     """
-    return state.is_resting or (state.beam.steps == 0 and not state.speech_started)
+    return state.is_resting or state.beam.steps == 0
 
 
 def change_over(old: Stream, new: Stream) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import termios
 from pathlib import Path
@@ -121,6 +122,29 @@ async def test_beside_captions_only_warnings_are_shown(demo_wav: Path) -> None:
     async with program("--input", str(demo_wav), "--captions", stderr=PIPE) as daemon:
         assert "final: " in await daemon.read_rest()
         assert await daemon.read_log() == ""
+
+
+def test_what_finds_no_room_is_counted() -> None:
+    script = """if True:
+        import logging, os
+        from streamasr.logs import Logs
+        logs = Logs()
+        for number in range(5000):
+            logging.getLogger("streamasr").info("line %d", number)
+        os.write(1, b"done")
+        os.read(0, 1)
+        logs.stop(60)
+    """
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(4) == b"done"
+        _, log = process.communicate(b"x")
+    lost = re.findall(r"WARNING (\d+) log lines were lost", log.decode())
+    assert sum(map(int, lost)) == 5_000 - log.decode().count("INFO line ")
+    assert lost
 
 
 async def test_a_reader_of_the_log_who_stops_holds_nobody_up(

@@ -16,14 +16,18 @@ from websockets.asyncio.client import ClientConnection, connect
 from streamasr.acoustic.checkpoint import load_checkpoint
 from streamasr.config import (
     Config,
+    DecoderConfig,
     EndpointConfig,
     FeatureConfig,
     ModelConfig,
     shipped,
 )
+from streamasr.decoder.expected import Expected
 from streamasr.engine_stream import PcmFormat, Wishes
 from streamasr.events import Final
+from streamasr.recognizer import Recognizer
 from streamasr.reload import Reloader
+from streamasr.serve.speaker import OwnSearch
 from tests.running_daemon import (
     Program,
     finals,
@@ -275,3 +279,14 @@ async def test_endpoint_rules_follow_under_the_clients_own(recognizer) -> None:
         reloader.ask()
         await done.get()
         assert stream.recognizer.endpoint == rules
+
+
+async def test_phrases_that_wait_for_audio_are_made_for_the_new_model(recognizer) -> None:
+    async with running(recognizer) as daemon:
+        own = OwnSearch(daemon.engine)
+        await own.expect(Expected(phrases=tuple(PHRASES)))
+        new = Recognizer.load(ModelConfig(), DecoderConfig(), EndpointConfig())
+        daemon.engine.recognizer = new
+        search = await own.take()
+        assert search.alphabet is new.search.alphabet
+        assert "kettle" in search.graph.words
