@@ -123,7 +123,7 @@ async def test_memory_that_one_client_lacks_is_an_error_for_it_alone(demo_pcm: b
         assert daemon.process.returncode == 0
 
 
-WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in ("ill", "oom", "ack", "ent")]
+WORDS = [f"{first}{second}" for first in "bdfgk" for second in ("ill", "oom", "ack", "ent")]
 
 
 @pytest.mark.parametrize("limit_bytes", [150 << 20, 400 << 20])

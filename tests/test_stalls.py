@@ -25,23 +25,22 @@ PAUSE = bytes(2 * 32_000)
 LIBRARY = "libfaketimeMT.so.1"
 
 
-@pytest.fixture
-def short_ring(tmp_path: Path) -> Path:
-    """A configuration whose ring overruns where nobody reads for long."""
-    path = tmp_path / "short.toml"
-    path.write_text("[capture]\nring_seconds = 0.5\n")
-    return path
+def ring_of(seconds: float, folder: Path) -> tuple[str, str]:
+    """How much sound waits where nobody reads."""
+    path = folder / f"ring{seconds}.toml"
+    path.write_text(f"[capture]\nring_seconds = {seconds}\n")
+    return "--config", str(path)
 
 
 async def test_stopped_for_half_a_minute(
-    virtual_microphone: VirtualMicrophone, short_ring: Path, demo_wav: Path, demo_pcm: bytes
+    virtual_microphone: VirtualMicrophone, tmp_path: Path, demo_wav: Path, demo_pcm: bytes
 ) -> None:
     """A viewer of the microphone and a speaker in mid-sentence, who goes on; beside them a daemon
     with little room for sound."""
     environment = virtual_microphone.environment
     async with (
-        hearing_microphone(environment) as daemon,
-        hearing_microphone(environment, "--config", str(short_ring)) as short,
+        hearing_microphone(environment, *ring_of(2 * STOP_SECONDS, tmp_path)) as daemon,
+        hearing_microphone(environment, *ring_of(0.5, tmp_path)) as short,
         connect(daemon.url, ping_timeout=None) as viewer,
         connect(short.url, ping_timeout=None) as short_viewer,
         Client(daemon.url, config={"sample_rate": 16_000}) as speaker,
@@ -60,7 +59,9 @@ async def test_stopped_for_half_a_minute(
         virtual_microphone.play(demo_wav)
         heard += await receive_until(viewer, type="final")
         assert LAST_WORDS in heard[-1]["text"]
+        heard += await receive_until(viewer, type="status")
         assert microphone_states(heard) == {"ok"}
+        assert heard[-1]["dropped_ms"] == 0
         overrun = await receive_until(short_viewer, type="final")
         while LAST_WORDS not in overrun[-1]["text"]:  # the next utterance is whole again
             overrun += await receive_until(short_viewer, type="final")
