@@ -73,6 +73,17 @@ class Reloader:
     async def _reload(self) -> None:
         """Raises StreamasrError; then nothing has changed."""
         started_seconds = time.monotonic()
+        gc.disable()  # it would hold up all threads, the microphone's too, several times a load
+        try:
+            await self._exchange()
+            await self._engine.beside("trim", give_memory_back)
+        finally:
+            gc.enable()
+        seconds = time.monotonic() - started_seconds
+        log.info("reloaded in %.1f s: %s", seconds, self._engine.recognizer.model_name)
+
+    async def _exchange(self) -> None:
+        """Raises StreamasrError; then nothing has changed."""
         config, recognizer, history = await self._engine.beside("reload", self._load)
         self._config = config
         self._engine.recognizer = recognizer
@@ -80,9 +91,6 @@ class Reloader:
         if recognizer.unspoken:
             log.warning("%s", recognizer.unspoken)
         await self._move_streams()
-        await self._engine.beside("trim", give_memory_back)
-        seconds = time.monotonic() - started_seconds
-        log.info("reloaded in %.1f s: %s", seconds, recognizer.model_name)
 
     def _load(self) -> tuple[Config, Recognizer, History | None]:
         """Read everything. Raises StreamasrError."""
@@ -129,8 +137,11 @@ def keep_fixed(old: Config, new: Config) -> Config:
 
 
 def give_memory_back() -> None:
-    """What the old recognizer took goes back to the system: what was loaded at the start is left
-    out when garbage is looked for (startup.py), and the allocator holds what is free."""
+    """What the old recognizer took goes back to the system, not only to the allocator.
+
+    All threads wait while the garbage collector walks through a recognizer (0.15 s), so it does
+    that once: then the new one is frozen, and not looked at again before the next reload.
+    """
     gc.unfreeze()
     gc.collect()
     gc.freeze()
