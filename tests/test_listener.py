@@ -1,6 +1,8 @@
 """The thread between a real microphone and the engine: muted, and without a microphone at first."""
 
 import asyncio
+import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -111,3 +113,23 @@ async def test_a_microphone_that_is_not_there_yet_is_waited_for(
         assert await news.until("lost") == ["lost"]
         await asyncio.to_thread(heard.start)
         assert await news.until("recovered") == ["recovered"]
+
+
+async def test_a_stop_beside_the_start_is_not_missed(recognizer) -> None:
+    engine = Engine(recognizer)
+    engine.start()
+    interval_seconds = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(1_000):
+            listener = Listener(engine.open(lambda _: None, pytest.fail), RATE_HZ)
+            listener.mute()
+            listener.listen(None, pytest.fail, lambda _: None)
+            for _ in range(number % 60):  # a little later each time
+                pass
+            listener.stop(LIMIT_SECONDS)
+            assert "listener" not in {thread.name for thread in threading.enumerate()}
+            await asyncio.wait_for(asyncio.wrap_future(listener.ended), LIMIT_SECONDS)
+    finally:
+        sys.setswitchinterval(interval_seconds)
+        engine.close()

@@ -148,8 +148,10 @@ class Listener:
         microphone = opened
         if microphone is None and not self.wants_mute:
             tell("lost")
-        while not self.stopping.is_set():
+        while True:
             self._disturbed.clear()
+            if self.stopping.is_set():  # looked at last: who sets it disturbs after that
+                return
             if microphone is not None:
                 if self._hear(microphone, tell):
                     pause_seconds = FIRST_RETRY_SECONDS
