@@ -272,10 +272,25 @@ class Daemon:
             self._failure = self._failure or ended.exception()  # type: ignore[assignment]
             self._stopped.set()
 
-    def _set_muted(self, muted: bool) -> None:
+    def _set_muted(self, muted: bool) -> bool:
+        """See SetMuted."""
         self._switch.set(muted)
-        if self._listener is not None:  # else it is told when it begins
-            (self._listener.mute if muted else self._listener.unmute)()
+        listener = self._listener
+        if listener is None:  # it is told when it begins
+            return False
+        was_changing = self._is_changing(listener)
+        (listener.mute if muted else listener.unmute)()
+        if self._is_changing(listener):
+            return True
+        if was_changing:  # what somebody else asked for is not going to be done
+            self._server.publish_status()
+        return was_changing
+
+    def _is_changing(self, listener: Listener) -> bool:
+        """Whether a mute or unmute has not been carried out yet."""
+        if listener.wants_mute:
+            return not (listener.is_closed and self._state == "muted")
+        return self._state == "muted"
 
     def _toggle_mute(self) -> None:
         if self._has_microphone:
@@ -284,7 +299,7 @@ class Daemon:
             log.warning("SIGUSR2: no microphone is heard that could be muted")
 
     def _change(self, state: State) -> None:
-        if state != self._state:
+        if state != self._state or state == "muted":  # which is told as often as it was asked for
             self._state = state
             self._server.publish_status()
         if state == "recovered":
@@ -305,6 +320,7 @@ class Daemon:
             clipped_samples=counts.clipped_samples,
             overflows=counts.overflows,
             drift_ppm=self._listener.drift_ppm,
+            is_changing=self._is_changing(self._listener),
         )
 
     def _ready(self) -> None:
@@ -327,7 +343,7 @@ class Daemon:
     def _stalled_seconds(self) -> float:
         """For how long the slower of worker and microphone's reader has shown no life."""
         stalled_seconds = self._engine.stalled_seconds
-        if self._has_microphone and self._listener is not None and self._state == "ok":
+        if self._listener is not None:
             stalled_seconds = max(stalled_seconds, self._listener.stalled_seconds)
         return stalled_seconds
 

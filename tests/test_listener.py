@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamasr.capture.listener import Listener, State
+from streamasr.capture.listener import Listener, Reopen, State
 from streamasr.capture.microphone import Microphone
 from streamasr.capture.search import MicrophoneSearch
 from streamasr.config import CaptureConfig
@@ -46,15 +46,20 @@ class News:
 
 @asynccontextmanager
 async def listening(
-    recognizer, news: News, opened: Microphone | None, *, muted: bool = False
+    recognizer,
+    news: News,
+    opened: Microphone | None,
+    *,
+    muted: bool = False,
+    reopen: Reopen | None = None,
 ) -> AsyncIterator[Listener]:
-    """A listener that hears the default device."""
+    """A listener that hears the default device, by ``reopen`` where that is given."""
     engine = Engine(recognizer)
     engine.start()
     listener = Listener(engine.open(news.events, pytest.fail), RATE_HZ)
     if muted:
         listener.mute()
-    listener.listen(opened, MicrophoneSearch(CaptureConfig(), RATE_HZ), news.state)
+    listener.listen(opened, reopen or MicrophoneSearch(CaptureConfig(), RATE_HZ), news.state)
     try:
         yield listener
     finally:
@@ -133,3 +138,43 @@ async def test_a_stop_beside_the_start_is_not_missed(recognizer) -> None:
     finally:
         sys.setswitchinterval(interval_seconds)
         engine.close()
+
+
+async def test_muted_while_a_device_is_opened_is_told_when_it_is_closed(
+    recognizer, heard: VirtualMicrophone
+) -> None:
+    news = News()
+    opening, may_open = threading.Event(), threading.Event()
+
+    def reopen() -> Microphone:
+        opening.set()
+        assert may_open.wait(LIMIT_SECONDS)
+        return Microphone(CaptureConfig())
+
+    async with listening(recognizer, news, None, muted=True, reopen=reopen) as listener:
+        assert await news.until("muted") == ["muted"]
+        assert listener.is_closed
+        listener.unmute()
+        assert await asyncio.to_thread(opening.wait, LIMIT_SECONDS)
+        listener.mute()
+        assert not listener.is_closed
+        may_open.set()
+        assert await news.until("muted") == ["muted"]
+        assert listener.is_closed
+        assert not is_recorded(heard)
+
+
+async def test_while_a_device_is_opened_or_muted_no_sound_is_missed(
+    recognizer, heard: VirtualMicrophone
+) -> None:
+    news = News()
+    async with listening(recognizer, news, Microphone(CaptureConfig())) as listener:
+        await news.until("ok")
+        heard.freeze()  # from now on to close the device takes as long as it is frozen
+        try:
+            listener.mute()
+            assert listener.stalled_seconds == 0.0
+        finally:
+            heard.thaw()
+        await news.until("muted")
+        assert listener.stalled_seconds == 0.0

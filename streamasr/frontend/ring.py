@@ -52,7 +52,7 @@ class SampleRing:
         return min(self._written_samples - self._read_samples, self.capacity_samples)
 
     def erase(self) -> None:
-        """Overwrite and let go of all that it holds; the counts stay. Neither side uses it after."""
+        """Overwrite and let go of all that it holds; the counts stay. It is not used after that."""
         self._samples.fill(0)
         self._samples = np.zeros(0, dtype=self._samples.dtype)
 
