@@ -44,6 +44,7 @@ class Listener:
         self._wants_mute = False
         self._is_closed = False
         self._is_hearing = False
+        self._is_missed = False
         self._disturbed = threading.Event()
         self.stopping = threading.Event()
         self.ended: Future[None] = Future()
@@ -159,6 +160,8 @@ class Listener:
         tell = _News(show)
         pause_seconds = FIRST_RETRY_SECONDS
         microphone = opened
+        if microphone is None and not self.wants_mute:
+            tell("lost")
         while True:
             self._disturbed.clear()
             if self.stopping.is_set():  # looked at last: who sets it disturbs after that
@@ -178,8 +181,7 @@ class Listener:
                 try:
                     microphone = reopen()
                 except CaptureError as error:
-                    if tell.last != "lost":
-                        log.warning("%s: waiting for it", str(error).partition(";")[0])
+                    self._miss(str(error).partition(";")[0])
                     tell("lost")
                     changed = self._pause(pause_seconds, traces)
                     pause_seconds = min(2 * pause_seconds, SLOWEST_RETRY_SECONDS)
@@ -209,13 +211,15 @@ class Listener:
                 self._alive_at_seconds = time.monotonic()
                 if len(block):
                     heard = self._is_hearing = True
+                    if self._is_missed:
+                        self._is_missed = False
+                        log.warning("the microphone is back")
                     tell("recovered" if tell.last in ("lost", "recovered") else "ok")
                     self._feed(block)
             if not self.stopping.is_set():
                 ended = self._stream.finalize("finalize")
         except DeviceLostError as error:
-            if tell.last != "lost":
-                log.warning("%s; waiting for it", error)
+            self._miss(str(error))
             # Told before the device is closed: that may take as long as a sound server hangs.
             self._wait(self._stream.finalize("device_lost"))
             tell("lost")
@@ -228,6 +232,12 @@ class Listener:
         if ended is not None:
             self._wait(ended)
         return heard
+
+    def _miss(self, problem: str) -> None:
+        """Log what ails the microphone, once until it is back."""
+        if not self._is_missed:
+            self._is_missed = True
+            log.warning("%s; waiting for it", problem)
 
     def _feed(self, block: Samples) -> bool:
         """Feed as soon as there is room; meanwhile the microphone's ring fills, and its
@@ -259,8 +269,6 @@ class _News:
     def __call__(self, state: State) -> None:
         if state != self.last:
             self.last = state
-            if state == "recovered":
-                log.warning("the microphone is back")
             self._show(state)
 
     def forget(self, state: State) -> None:
