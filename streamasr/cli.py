@@ -9,7 +9,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from streamasr import __version__
@@ -35,7 +34,7 @@ from streamasr.cli_workshop import (
     add_tune,
 )
 from streamasr.config_text import config_as_toml, example_config
-from streamasr.errors import StreamasrError
+from streamasr.errors import StreamasrError, complain
 
 INTERRUPTED = 130
 
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = parsed.run(parsed) or 0
         sys.stdout.flush()
     except StreamasrError as error:
-        _complain(str(error))
+        complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -58,17 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, ImportError, OSError, RuntimeError) as error:
         if not _lacks_memory(error):
             raise
-        _complain(
+        complain(
             "there is not enough memory; free some, or raise the limit (ulimit -v, MemoryMax=)"
         )
         return 1
     return code
-
-
-def _complain(text: str) -> None:
-    """Where nobody can read it, the exit code still tells."""
-    with suppress(OSError):
-        print(f"streamasr: {text}", file=sys.stderr)
 
 
 def _lacks_memory(error: Exception) -> bool:

@@ -27,8 +27,9 @@ from streamasr.capture.source import Awaited, Source, open_source
 from streamasr.capture.wavfile import AudioFile, PcmInput, in_real_time
 from streamasr.config import Config
 from streamasr.counters import Counters
-from streamasr.engine import Engine
+from streamasr.engine import Engine, call_on
 from streamasr.engine_stream import EngineStream
+from streamasr.errors import StreamasrError, complain
 from streamasr.events import Event, Final
 from streamasr.frontend.resample import Samples
 from streamasr.history import History, open_history
@@ -81,6 +82,11 @@ def _run(
     startup: Startup,
 ) -> None:
     signals = Signals(logs.file)
+    switch = MuteSwitch.of_environment()
+    may_mute = config.capture.input == "mic"
+    signal.signal(
+        signal.SIGUSR2, (lambda *_: switch.set(not switch.is_muted)) if may_mute else signal.SIG_IGN
+    )
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     doors = open_doors(config.serve)
@@ -89,8 +95,6 @@ def _run(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
         startup.lap("addresses")
-        switch = MuteSwitch.of_environment()
-        signal.signal(signal.SIGUSR2, lambda *_: switch.set(not switch.is_muted))
         history = open_history(config.history)
         recognizer = Recognizer.load(config.model, config.decoder, config.endpoint, startup.lap)
         startup.loaded()
@@ -102,13 +106,19 @@ def _run(
             config, recognizer, source, switch, history, captions=captions, startup=startup
         )
         del recognizer  # where it is replaced, it must be free to go
+        exit_code = 0
         try:
-            asyncio.run(daemon.run(doors, signals, read))
+            # Never closed: then a late signal would do what it does by default, which is to kill.
+            asyncio.new_event_loop().run_until_complete(daemon.run(doors, signals, read))
+        except StreamasrError as error:
+            logs.stop()
+            complain(str(error))
+            exit_code = error.exit_code
         finally:
             _let_go_of_stdout()
-        # To free the models takes a second, and a reload that is still loading would abort.
         logs.stop()
-        os._exit(0)
+        # To free the models takes a second, and a reload that is still loading would abort.
+        os._exit(exit_code)
 
 
 class Daemon:
@@ -224,7 +234,7 @@ class Daemon:
             listener.listen(
                 opened,
                 MicrophoneSearch(self._config.capture, self._sample_rate_hz, device),
-                lambda state: _call(loop, lambda: self._change(state)),
+                lambda state: call_on(loop, lambda: self._change(state)),
             )
         else:
             listener.play(self._blocks(self._source, listener.stopping))
@@ -272,10 +282,25 @@ class Daemon:
             self._failure = self._failure or ended.exception()  # type: ignore[assignment]
             self._stopped.set()
 
-    def _set_muted(self, muted: bool) -> None:
+    def _set_muted(self, muted: bool) -> bool:
+        """See SetMuted."""
         self._switch.set(muted)
-        if self._listener is not None:  # else it is told when it begins
-            (self._listener.mute if muted else self._listener.unmute)()
+        listener = self._listener
+        if listener is None:  # it is told when it begins
+            return False
+        was_changing = self._is_changing(listener)
+        (listener.mute if muted else listener.unmute)()
+        if self._is_changing(listener):
+            return True
+        if was_changing:  # what somebody else asked for is not going to be done
+            self._server.publish_status()
+        return was_changing
+
+    def _is_changing(self, listener: Listener) -> bool:
+        """Whether a mute or unmute has not been carried out yet."""
+        if listener.wants_mute:
+            return not (listener.is_closed and self._state == "muted")
+        return self._state == "muted"
 
     def _toggle_mute(self) -> None:
         if self._has_microphone:
@@ -284,7 +309,7 @@ class Daemon:
             log.warning("SIGUSR2: no microphone is heard that could be muted")
 
     def _change(self, state: State) -> None:
-        if state != self._state:
+        if state != self._state or state == "muted":  # which is told as often as it was asked for
             self._state = state
             self._server.publish_status()
         if state == "recovered":
@@ -305,6 +330,7 @@ class Daemon:
             clipped_samples=counts.clipped_samples,
             overflows=counts.overflows,
             drift_ppm=self._listener.drift_ppm,
+            is_changing=self._is_changing(self._listener),
         )
 
     def _ready(self) -> None:
@@ -327,7 +353,7 @@ class Daemon:
     def _stalled_seconds(self) -> float:
         """For how long the slower of worker and microphone's reader has shown no life."""
         stalled_seconds = self._engine.stalled_seconds
-        if self._has_microphone and self._listener is not None and self._state == "ok":
+        if self._listener is not None:
             stalled_seconds = max(stalled_seconds, self._listener.stalled_seconds)
         return stalled_seconds
 
@@ -362,12 +388,3 @@ def _let_go_of_stdout() -> None:
 def _shown(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    """From another thread; nothing where the loop has ended meanwhile."""
-    try:
-        loop.call_soon_threadsafe(function)
-    except RuntimeError:
-        if not loop.is_closed():
-            raise

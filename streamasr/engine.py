@@ -255,4 +255,13 @@ class Engine:
 
     def _call(self, function: Callable[[T], None], value: T) -> None:
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(function, value)
+        call_on(self._loop, lambda: function(value))
+
+
+def call_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """From another thread; nothing where the loop has ended meanwhile."""
+    try:
+        loop.call_soon_threadsafe(function)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise

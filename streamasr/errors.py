@@ -19,6 +19,9 @@ that line and exits with ``exit_code``; anything that is not a StreamasrError is
 defect and keeps its traceback.
 """
 
+import sys
+from contextlib import suppress
+
 
 class StreamasrError(Exception):
     """Root of the tree; carries the exit code of the command line."""
@@ -85,3 +88,9 @@ class ProtocolError(StreamasrError):
 
 class StreamFinished(StreamasrError):
     """``feed()`` or ``finalize()`` was called after ``finish()``."""
+
+
+def complain(text: str) -> None:
+    """Say it to whoever started the program. Where nobody can read it, the exit code tells."""
+    with suppress(OSError):
+        print(f"streamasr: {text}", file=sys.stderr)

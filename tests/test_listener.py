@@ -1,13 +1,15 @@
 """The thread between a real microphone and the engine: muted, and without a microphone at first."""
 
 import asyncio
+import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from streamasr.capture.listener import Listener, State
+from streamasr.capture.listener import Listener, Reopen, State
 from streamasr.capture.microphone import Microphone
 from streamasr.capture.search import MicrophoneSearch
 from streamasr.config import CaptureConfig
@@ -44,15 +46,20 @@ class News:
 
 @asynccontextmanager
 async def listening(
-    recognizer, news: News, opened: Microphone | None, *, muted: bool = False
+    recognizer,
+    news: News,
+    opened: Microphone | None,
+    *,
+    muted: bool = False,
+    reopen: Reopen | None = None,
 ) -> AsyncIterator[Listener]:
-    """A listener that hears the default device."""
+    """A listener that hears the default device, by ``reopen`` where that is given."""
     engine = Engine(recognizer)
     engine.start()
     listener = Listener(engine.open(news.events, pytest.fail), RATE_HZ)
     if muted:
         listener.mute()
-    listener.listen(opened, MicrophoneSearch(CaptureConfig(), RATE_HZ), news.state)
+    listener.listen(opened, reopen or MicrophoneSearch(CaptureConfig(), RATE_HZ), news.state)
     try:
         yield listener
     finally:
@@ -111,3 +118,63 @@ async def test_a_microphone_that_is_not_there_yet_is_waited_for(
         assert await news.until("lost") == ["lost"]
         await asyncio.to_thread(heard.start)
         assert await news.until("recovered") == ["recovered"]
+
+
+async def test_a_stop_beside_the_start_is_not_missed(recognizer) -> None:
+    engine = Engine(recognizer)
+    engine.start()
+    interval_seconds = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(1_000):
+            listener = Listener(engine.open(lambda _: None, pytest.fail), RATE_HZ)
+            listener.mute()
+            listener.listen(None, pytest.fail, lambda _: None)
+            for _ in range(number % 60):  # a little later each time
+                pass
+            listener.stop(LIMIT_SECONDS)
+            assert "listener" not in {thread.name for thread in threading.enumerate()}
+            await asyncio.wait_for(asyncio.wrap_future(listener.ended), LIMIT_SECONDS)
+    finally:
+        sys.setswitchinterval(interval_seconds)
+        engine.close()
+
+
+async def test_muted_while_a_device_is_opened_is_told_when_it_is_closed(
+    recognizer, heard: VirtualMicrophone
+) -> None:
+    news = News()
+    opening, may_open = threading.Event(), threading.Event()
+
+    def reopen() -> Microphone:
+        opening.set()
+        assert may_open.wait(LIMIT_SECONDS)
+        return Microphone(CaptureConfig())
+
+    async with listening(recognizer, news, None, muted=True, reopen=reopen) as listener:
+        assert await news.until("muted") == ["muted"]
+        assert listener.is_closed
+        listener.unmute()
+        assert await asyncio.to_thread(opening.wait, LIMIT_SECONDS)
+        listener.mute()
+        assert not listener.is_closed
+        may_open.set()
+        assert await news.until("muted") == ["muted"]
+        assert listener.is_closed
+        assert not is_recorded(heard)
+
+
+async def test_while_a_device_is_opened_or_muted_no_sound_is_missed(
+    recognizer, heard: VirtualMicrophone
+) -> None:
+    news = News()
+    async with listening(recognizer, news, Microphone(CaptureConfig())) as listener:
+        await news.until("ok")
+        heard.freeze()  # from now on to close the device takes as long as it is frozen
+        try:
+            listener.mute()
+            assert listener.stalled_seconds == 0.0
+        finally:
+            heard.thaw()
+        await news.until("muted")
+        assert listener.stalled_seconds == 0.0

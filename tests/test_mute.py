@@ -119,6 +119,25 @@ async def test_a_signal_mutes_and_the_next_one_unmutes(
         assert await daemon.stop() < 2.0
 
 
+async def test_who_muted_is_told_that_somebody_unmuted(
+    virtual_microphone: VirtualMicrophone,
+) -> None:
+    async with (
+        program("--input", "mic", environment=virtual_microphone.environment) as daemon,
+        connect(daemon.url) as muter,
+        connect(daemon.url) as unmuter,
+    ):
+        for client in (muter, unmuter):
+            await greeted(client)
+        for count in range(1, 4):
+            await asyncio.gather(muter.send(MUTE), unmuter.send(UNMUTE))
+            for client in (muter, unmuter):
+                while (await receive_until(client, type="status"))[-1]["received"] < count:
+                    pass
+            await unmuter.send(UNMUTE)
+            await until_microphone(unmuter, "ok")
+
+
 async def test_a_restart_in_between_opens_no_device(
     virtual_microphone: VirtualMicrophone, tmp_path: Path, demo_wav: Path
 ) -> None:

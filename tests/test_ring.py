@@ -88,3 +88,12 @@ def test_a_writer_that_races_the_reader_never_shows_torn_samples() -> None:
             break
     writer.join(timeout=10)
     assert received + ring.overrun_samples == total
+
+
+def test_what_is_erased_is_overwritten_and_still_counted() -> None:
+    ring = SampleRing(4, dtype=np.int16)
+    held = ring._samples
+    ring.write(np.arange(1, 7, dtype=np.int16))
+    ring.erase()
+    assert not held.any()
+    assert ring.overrun_samples == 2

@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+from tests.notify_socket import notify_socket
 from tests.running_daemon import START_SECONDS, program
+from tests.virtual_microphone import VirtualMicrophone
 
 PIPE = asyncio.subprocess.PIPE
 
@@ -88,3 +91,51 @@ def test_a_terminal_that_goes_takes_the_daemon_along() -> None:
         read_until(shown, b"INFO reloaded")
         os.close(shown)
         assert process.wait(START_SECONDS) == 0
+
+
+async def test_signals_that_come_last_do_not_kill_it() -> None:
+    for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM):
+        async with program("--input", "none", stderr=asyncio.subprocess.DEVNULL) as daemon:
+            ended = asyncio.create_task(daemon.stop())
+            while not ended.done():
+                with suppress(ProcessLookupError):
+                    daemon.process.send_signal(number)
+                await asyncio.sleep(0)
+            await ended
+            assert daemon.process.returncode == 0
+
+
+async def test_a_sound_server_that_hangs_at_the_start_does_not_keep_it_from_ending(
+    virtual_microphone: VirtualMicrophone,
+) -> None:
+    with virtual_microphone.hanging() as server:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "streamasr", "serve", "--port", "0"),
+            stdout=asyncio.subprocess.DEVNULL,
+            env=os.environ | virtual_microphone.environment,
+        )
+        try:
+            connection, _ = await asyncio.to_thread(server.accept)
+            with connection:
+                process.send_signal(signal.SIGTERM)
+                async with asyncio.timeout(START_SECONDS):
+                    assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def test_an_input_that_fails_while_a_reload_loads_is_one_line(tmp_path: Path) -> None:
+    with notify_socket(tmp_path) as systemd:
+        async with program(
+            "--input", "-", stdin=PIPE, stderr=PIPE, environment=systemd.environment
+        ) as daemon:
+            assert daemon.process.stdin is not None
+            await systemd.receive_until("READY=1")
+            daemon.process.send_signal(signal.SIGHUP)
+            await systemd.receive_until("RELOADING=1")
+            daemon.process.stdin.write(bytes(32_001))  # half a sample too much
+            daemon.process.stdin.close()
+            assert await daemon.process.wait() == 3
+            assert "\nstreamasr: " in await daemon.read_log()

@@ -40,7 +40,11 @@ class Listener:
         self._microphone: Microphone | None = None
         self._counts_before = Counts()
         self._drift_ppm: float | None = None
-        self._muting = threading.Event()
+        self._lock = threading.Lock()
+        self._wants_mute = False
+        self._is_closed = False
+        self._is_hearing = False
+        self._is_missed = False
         self._disturbed = threading.Event()
         self.stopping = threading.Event()
         self.ended: Future[None] = Future()
@@ -50,22 +54,30 @@ class Listener:
 
     @property
     def stalled_seconds(self) -> float:
-        """For how long the thread has neither read sound nor waited for room; says something
-        only while the microphone is open."""
+        """For how long the thread has neither read sound nor waited for room; 0 where no sound
+        is to be expected: a sound server may hang for long while a device is opened or closed."""
+        if not self._is_hearing or self._wants_mute:
+            return 0.0
         return time.monotonic() - self._alive_at_seconds
 
     @property
     def wants_mute(self) -> bool:
         """What was asked for last; the state ``muted`` is shown when the device is closed."""
-        return self._muting.is_set()
+        return self._wants_mute
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the device is closed because of ``mute``, and will be until ``unmute``. Where
+        it is not yet, ``muted`` is going to be shown."""
+        return self._is_closed
 
     @property
     def counts(self) -> Counts:
         """Of all microphones so far."""
-        microphone = self._microphone
-        return (
-            self._counts_before if microphone is None else self._counts_before + microphone.counts
-        )
+        with self._lock:
+            if self._microphone is None:
+                return self._counts_before
+            return self._counts_before + self._microphone.counts
 
     @property
     def dropped_ms(self) -> int:
@@ -93,12 +105,14 @@ class Listener:
 
     def mute(self) -> None:
         """End the utterance and close the device, soon: nobody records any more."""
-        self._muting.set()
+        with self._lock:
+            self._wants_mute = True
         self._disturb()
 
     def unmute(self) -> None:
         """Look for the device again, as after a loss."""
-        self._muting.clear()
+        with self._lock:
+            self._wants_mute = False
         self._disturb()
 
     def stop(self, timeout_seconds: float = 0.3) -> None:
@@ -148,20 +162,26 @@ class Listener:
         microphone = opened
         if microphone is None and not self.wants_mute:
             tell("lost")
-        while not self.stopping.is_set():
+        while True:
             self._disturbed.clear()
+            if self.stopping.is_set():  # looked at last: who sets it disturbs after that
+                return
+            with self._lock:  # else it might be muted and opened at once
+                self._is_closed = microphone is None and self._wants_mute
             if microphone is not None:
                 if self._hear(microphone, tell):
                     pause_seconds = FIRST_RETRY_SECONDS
                 microphone = None
-            elif self.wants_mute:
+            elif self._is_closed:
                 tell("muted")
                 self._disturbed.wait()
             else:
+                tell.forget("muted")
                 traces = sound_traces()
                 try:
                     microphone = reopen()
-                except CaptureError:
+                except CaptureError as error:
+                    self._miss(str(error).partition(";")[0])
                     tell("lost")
                     changed = self._pause(pause_seconds, traces)
                     pause_seconds = min(2 * pause_seconds, SLOWEST_RETRY_SECONDS)
@@ -190,24 +210,34 @@ class Listener:
                 block = microphone.read()
                 self._alive_at_seconds = time.monotonic()
                 if len(block):
-                    heard = True
+                    heard = self._is_hearing = True
+                    if self._is_missed:
+                        self._is_missed = False
+                        log.warning("the microphone is back")
                     tell("recovered" if tell.last in ("lost", "recovered") else "ok")
                     self._feed(block)
             if not self.stopping.is_set():
                 ended = self._stream.finalize("finalize")
         except DeviceLostError as error:
-            if tell.last != "lost":
-                log.warning("%s; waiting for it", error)
+            self._miss(str(error))
             # Told before the device is closed: that may take as long as a sound server hangs.
             self._wait(self._stream.finalize("device_lost"))
             tell("lost")
         finally:
-            self._counts_before += microphone.counts
-            self._microphone = None
+            self._is_hearing = False
+            with self._lock:
+                self._counts_before += microphone.counts
+                self._microphone = None
             microphone.close()
         if ended is not None:
             self._wait(ended)
         return heard
+
+    def _miss(self, problem: str) -> None:
+        """Log what ails the microphone, once until it is back."""
+        if not self._is_missed:
+            self._is_missed = True
+            log.warning("%s; waiting for it", problem)
 
     def _feed(self, block: Samples) -> bool:
         """Feed as soon as there is room; meanwhile the microphone's ring fills, and its
@@ -230,7 +260,7 @@ class Listener:
 
 
 class _News:
-    """Tells each state once."""
+    """Tells each state once, until it is forgotten."""
 
     def __init__(self, show: Show) -> None:
         self._show = show
@@ -239,6 +269,9 @@ class _News:
     def __call__(self, state: State) -> None:
         if state != self.last:
             self.last = state
-            if state == "recovered":
-                log.warning("the microphone is back")
             self._show(state)
+
+    def forget(self, state: State) -> None:
+        """Tell ``state`` again where it comes back at once."""
+        if self.last == state:
+            self.last = None

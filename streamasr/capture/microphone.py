@@ -173,9 +173,10 @@ class Microphone:
         self._block_came.set()
 
     def close(self) -> None:
-        """Let the device go."""
+        """Let the device go, and what was heard last."""
         self._stream.close()
         self._audio.terminate()
+        self._ring.erase()
 
     def _wait_for_block(self) -> bool:
         """False where we did not run meanwhile (stopped by a signal, or swapped out): that says

@@ -9,6 +9,8 @@ from streamasr.capture.microphone import Device, Microphone
 from streamasr.config import CaptureConfig
 
 SAME_DEVICE_SECONDS = 10.0
+PAUSE_SECONDS = 5.0
+"""Nobody who seeks waits as long between two tries: who did was muted meanwhile."""
 
 
 class MicrophoneSearch:
@@ -29,16 +31,20 @@ class MicrophoneSearch:
         self._sample_rate_hz = sample_rate_hz
         self._lost = lost
         self._since_seconds: float | None = None
+        self._tried_seconds = 0.0
 
     def __call__(self) -> Microphone:
         now_seconds = time.monotonic()
-        if self._since_seconds is None:
+        if self._since_seconds is None or now_seconds - self._tried_seconds > PAUSE_SECONDS:
             self._since_seconds = now_seconds
         config = self._config
         is_early = now_seconds - self._since_seconds < SAME_DEVICE_SECONDS
         if self._lost is not None and (config.device is not None or is_early):
             config = replace(config, device=self._lost.name)
-        found = Microphone(config, self._sample_rate_hz)
+        try:
+            found = Microphone(config, self._sample_rate_hz)
+        finally:
+            self._tried_seconds = time.monotonic()
         self._lost = found.device
         self._since_seconds = None
         return found

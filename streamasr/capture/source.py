@@ -2,6 +2,8 @@
 
 import io
 import logging
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 from streamasr.capture.microphone import Microphone
@@ -22,8 +24,9 @@ Source = Microphone | Awaited | AudioFile | PcmInput | None
 
 
 def open_source(capture: CaptureConfig, sample_rate_hz: int, *, muted: bool = False) -> Source:
-    """What ``--input`` names, opened; the fallback where there is no microphone. A microphone
-    that is muted stays closed.
+    """What ``--input`` names, opened; the fallback where there is no microphone. One that may be
+    waited for is opened later, and so is one that is muted: then a fallback is out of the question,
+    and whoever unmutes it waits for it.
 
     Raises CaptureError, AudioFormatError or ConfigError.
     """
@@ -38,16 +41,28 @@ def open_source(capture: CaptureConfig, sample_rate_hz: int, *, muted: bool = Fa
         return PcmInput(io.FileIO(STDIN, closefd=False), sample_rate_hz, block_ms=capture.block_ms)
     if capture.input != "mic":
         return AudioFile(Path(capture.input), sample_rate_hz, capture.block_ms)
-    if muted:
+    if muted or capture.wait:
         return Awaited()
     try:
-        return Microphone(capture, sample_rate_hz)
+        return _opened(capture, sample_rate_hz)
     except CaptureError as error:
         problem = str(error).partition(";")[0]
-        if capture.wait:
-            log.warning("%s: waiting for it", problem)
-            return Awaited()
         if capture.fallback is None:
             raise
         log.warning("%s: playing %s instead", problem, capture.fallback)
         return AudioFile(capture.fallback, sample_rate_hz, capture.block_ms)
+
+
+def _opened(capture: CaptureConfig, sample_rate_hz: int) -> Microphone:
+    """On another thread: a sound server may hang, and Python handles no signal until the main
+    thread comes back to it. Raises CaptureError."""
+    opened: Future[Microphone] = Future()
+
+    def open_it() -> None:
+        try:
+            opened.set_result(Microphone(capture, sample_rate_hz))
+        except BaseException as error:
+            opened.set_exception(error)
+
+    threading.Thread(target=open_it, name="microphone", daemon=True).start()
+    return opened.result()

@@ -17,7 +17,8 @@ async def set_muted(
     """Return once the daemon has closed its microphone, or hears it again.
 
     Raises AddressError where nobody answers or the token is wrong, CaptureError where there is no
-    microphone or it does not come back, ProtocolError where the daemon is too old.
+    microphone, it does not come back or somebody else wants the contrary, ProtocolError where
+    the daemon is too old.
     """
     wanted = "muted" if muted else "heard again"
     try:
@@ -37,6 +38,11 @@ async def set_muted(
                             problem = "the microphone is not muted any more, but gone"
                             raise CaptureError(f"{problem}; the daemon waits for it")
                         return
+                    case Status() if event.received and event.microphone in ("ok", "muted"):
+                        contrary = "unmuted" if muted else "muted"
+                        raise CaptureError(
+                            f"somebody {contrary} the microphone meanwhile; try again"
+                        )
     except TimeoutError:
         problem = f"{url} did not say within {PATIENCE_SECONDS:g} s that its microphone is {wanted}"
         raise CaptureError(f"{problem}; `streamasr doctor` looks for the cause") from None

@@ -51,6 +51,11 @@ class SampleRing:
         """Samples that ``read`` would return now."""
         return min(self._written_samples - self._read_samples, self.capacity_samples)
 
+    def erase(self) -> None:
+        """Overwrite and let go of all that it holds; the counts stay. It is not used after that."""
+        self._samples.fill(0)
+        self._samples = np.zeros(0, dtype=self._samples.dtype)
+
     def write(self, samples: npt.NDArray[Any]) -> None:
         """Append ``(n,)`` samples; never waits. The writer's side."""
         first = self._written_samples

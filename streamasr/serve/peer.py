@@ -14,8 +14,9 @@ from streamasr.wire.native import MicrophoneState
 
 Role = Literal["speaker", "viewer"]
 
-SetMuted = Callable[[bool], None]
-"""Closes the daemon's microphone, or opens it again; the status tells when it is done."""
+SetMuted = Callable[[bool], bool]
+"""Closes the daemon's microphone, or opens it again; the status tells when it is done. False
+where nothing was to be done, and nobody is told."""
 
 LAST_SEND_SECONDS = 2.0
 
@@ -34,7 +35,8 @@ _EXPECTED = (ConnectionClosed, ConnectionError, ProtocolError)
 class MicrophoneStatus:
     """The daemon's own input: ``lag_ms`` not recognised yet, ``dropped_ms`` lost so far,
     ``audio_seconds`` taken in, ``clipped_samples`` at full scale, ``overflows`` of PortAudio's
-    buffer, ``drift_ppm`` that its clock is too fast (None before that is known)."""
+    buffer, ``drift_ppm`` that its clock is too fast (None before that is known), ``is_changing``
+    where a mute or unmute is not carried out yet."""
 
     state: MicrophoneState = "none"
     lag_ms: int = 0
@@ -43,6 +45,7 @@ class MicrophoneStatus:
     clipped_samples: int = 0
     overflows: int = 0
     drift_ppm: float | None = None
+    is_changing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,12 +95,14 @@ class Session:
 
     def show_status(self, *, changed: bool = True) -> None:
         """Send a status: of the microphone, and of this client's own stream where it has one.
-        One that tells no change may be replaced by the next."""
+        One that tells no change may be replaced by the next, and would pass for the answer to a
+        mute or unmute that is not carried out yet."""
         status = self._microphone()  # as it is now: "recovered" is only told once
-        if changed:
-            self._put(lambda: self._encode_status(status))
-        else:
-            self.outbox.put_heartbeat(lambda: self._encode_status(status))
+        received = self.received
+        if changed:  # also by the message that is acted on just now
+            self._put(lambda: self._encode_status(status, self.received))
+        elif not status.is_changing:
+            self.outbox.put_heartbeat(lambda: self._encode_status(status, received))
 
     def show_error(self, error: ProtocolError) -> None:
         """Send an error that does not end the session."""
@@ -150,11 +152,10 @@ class Session:
         """Everybody gets a status when it is done; this client also where nothing is to be done."""
         if self._set_muted is None:
             raise ProtocolError("no_microphone", "the daemon hears no microphone to be muted")
-        self._set_muted(muted)
-        if (self._microphone().state == "muted") == muted:
+        if not self._set_muted(muted):
             self.show_status()
 
-    def _encode_status(self, status: MicrophoneStatus) -> str:
+    def _encode_status(self, status: MicrophoneStatus, received: int) -> str:
         lag_ms, dropped_ms, audio_seconds = status.lag_ms, status.dropped_ms, status.audio_seconds
         if self._speaker is not None:
             stream = self._speaker.stream
@@ -166,7 +167,7 @@ class Session:
             lag_ms=lag_ms,
             dropped_ms=dropped_ms,
             audio_seconds=audio_seconds,
-            received=self.received,
+            received=received,
         )
 
     async def _configure(self, audio: Config) -> None:
