@@ -79,9 +79,11 @@ def _run(config: Config, read: Callable[[], Config], logs: Logs, *, captions: bo
         daemon = Daemon(config, recognizer, source, history, captions=captions)
         del recognizer  # where it is replaced, it must be free to go
         asyncio.run(daemon.run(doors, signals, read))
-        if daemon.is_loading:  # in C++, where the end of the interpreter would abort the program
-            logs.stop()
-            os._exit(0)
+        # The interpreter would free object by object what the system frees at once, for a second;
+        # and abort where a thread that loads a recognizer is in the middle of C++.
+        logs.stop()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def open_source(config: Config, sample_rate_hz: int) -> Source:
@@ -137,11 +139,6 @@ class Daemon:
         self._listener: Listener | None = None
         self._stopped = asyncio.Event()
         self._failure: Exception | None = None
-
-    @property
-    def is_loading(self) -> bool:
-        """Whether a thread makes a recognizer or a search that nobody waits for any more."""
-        return self._engine.is_computing_beside
 
     async def run(self, doors: Doors, signals: Signals, read: Callable[[], Config]) -> None:
         """Serve until a signal or the end of the input. Raises what ended the input."""

@@ -84,7 +84,6 @@ class Engine:
         self.line: deque[EngineStream] = deque()
         self._streams: weakref.WeakSet[EngineStream] = weakref.WeakSet()
         self._beside = asyncio.Lock()
-        self._beside_thread: threading.Thread | None = None
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -143,11 +142,6 @@ class Engine:
         Resolved when that was tried first."""
         return stream.move_to(self._new_stream(stream.wishes, search))
 
-    @property
-    def is_computing_beside(self) -> bool:
-        """Whether the thread of ``beside`` works."""
-        return self._beside_thread is not None and self._beside_thread.is_alive()
-
     async def beside(self, name: str, compute: Callable[[], T]) -> T:
         """Compute what takes long on a thread of that name; what that raises is raised. One at
         a time, or they would take the processor from the worker."""
@@ -162,8 +156,7 @@ class Engine:
 
         async with self._beside:
             # A daemon: a stop waits for none, as it would for the loop's own threads.
-            self._beside_thread = threading.Thread(target=run, name=name, daemon=True)
-            self._beside_thread.start()
+            threading.Thread(target=run, name=name, daemon=True).start()
             return await asyncio.wrap_future(made)
 
     def _new_stream(self, wishes: Wishes, search: Search | None) -> Stream:
