@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -30,6 +31,7 @@ class Notifier:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
         if self._socket is not None:
             self._socket.settimeout(SEND_SECONDS)
+            weakref.finalize(self, self._socket.close)
         self._has_failed = False
         self.watchdog_seconds = _watchdog_seconds(environment) if self._address else None
         """How often ``watchdog`` must be called, at the least; None: never."""
