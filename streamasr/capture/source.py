@@ -7,7 +7,7 @@ from pathlib import Path
 from streamasr.capture.microphone import Microphone
 from streamasr.capture.wavfile import AudioFile, PcmInput
 from streamasr.config import CaptureConfig
-from streamasr.errors import CaptureError, ConfigError
+from streamasr.errors import CaptureError
 
 STDIN = 0
 
@@ -25,13 +25,8 @@ def open_source(capture: CaptureConfig, sample_rate_hz: int, *, muted: bool = Fa
     """What ``--input`` names, opened; the fallback where there is no microphone. A microphone
     that is muted stays closed.
 
-    Raises CaptureError, AudioFormatError or ConfigError.
+    Raises CaptureError or AudioFormatError.
     """
-    if capture.wait and capture.fallback is not None:
-        raise ConfigError(
-            "where there is no microphone, capture.wait waits for one and capture.fallback plays "
-            "a file: leave one of them out"
-        )
     if capture.input == "none":
         return None
     if capture.input == "-":
