@@ -235,10 +235,16 @@ def run_record(parsed: argparse.Namespace) -> None:
 
 def add_synthesize(subcommands: Subcommands) -> None:
     parser = subcommands.add_parser("synthesize", help="sentences in, speech and a manifest out")
+    from streamasr.training import synthesize_options
+
+    synthesize_options.add_arguments(parser)
+    parser.set_defaults(run=run_synthesize)
+
+
+def run_synthesize(parsed: argparse.Namespace) -> int:
     from streamasr.training import synthesize
 
-    synthesize.add_arguments(parser)
-    parser.set_defaults(run=synthesize.run)
+    return synthesize.run(parsed)
 
 
 def add_inspect(subcommands: Subcommands) -> None:

@@ -19,11 +19,14 @@ from streamasr.config import CaptureConfig, Config, DecoderConfig, ModelConfig, 
 from streamasr.doctor import models, service, sound
 from streamasr.doctor.finding import Finding
 from streamasr.doctor.installation import (
+    IMPORT_NAMES,
     check_packages,
     check_python,
     failed_import,
     import_failures,
     is_within,
+    project,
+    read_requirement,
 )
 from streamasr.doctor.models import check_models
 from streamasr.doctor.network import check_access, check_ports
@@ -114,6 +117,19 @@ def test_without_torch_it_still_says_what_else_is_wrong(tmp_path: Path) -> None:
     assert "problem  libraries: torch: ImportError: libgomp.so.1" in run.stdout
     assert "→ sudo apt-get install libgomp1" in run.stdout
     assert "warning  recognition: cannot be looked at" in run.stdout
+    assert "ok       port: " in run.stdout
+
+
+def test_without_any_package_each_is_named(tmp_path: Path) -> None:
+    requirements = dict(map(read_requirement, project()[1]))
+    modules = {name: IMPORT_NAMES.get(name, name) for name in requirements}
+    for module in modules.values():
+        (tmp_path / f"{module}.py").write_text("raise ImportError('left out')")
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    run = doctor("--port", "0", environment={"PYTHONPATH": path})
+    assert (run.returncode, run.stderr) == (2, "")
+    for name in modules:
+        assert f"problem  packages: {name}: ImportError: left out" in run.stdout
     assert "ok       port: " in run.stdout
 
 
