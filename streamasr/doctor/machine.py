@@ -1,6 +1,7 @@
 """What the machine has left: memory, open files, a place for the history."""
 
 import resource
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,5 +67,5 @@ def check_history(config: Config) -> Iterator[Finding]:
     if reason is None:
         yield ok("history", f"{path} can be written")
     else:
-        mend = f"sudo install -d -o $USER {path.parent}"
+        mend = f"sudo install -d -o $USER {shlex.quote(str(path.parent))}"
         yield problem("history", f"{path}: {reason}", mend, ConfigError.exit_code)
