@@ -40,6 +40,7 @@ from streamasr.doctor.machine import check_history
 from streamasr.doctor.models import check_models
 from streamasr.doctor.network import check_access, check_ports
 from streamasr.doctor.report import examine
+from streamasr.doctor.running import unmute_command
 from streamasr.doctor.service import check_service
 from streamasr.doctor.sound import check_sound
 from tests.running_daemon import LIMIT_SECONDS, program, receive_until
@@ -373,7 +374,15 @@ async def test_a_microphone_that_is_muted_is_left_alone(heard: VirtualMicrophone
         finding = by_check(await asyncio.to_thread(lambda: [*check_sound(config)]))["microphone"]
         assert finding.state == "warning"
         assert "muted" in finding.text
-        assert finding.mend == "streamasr unmute"
+        assert finding.mend == f"streamasr unmute {daemon.url}"
+
+
+def test_who_unmutes_needs_what_the_daemon_wants(tmp_path: Path) -> None:
+    token, certificate = tmp_path / "my token", tmp_path / "box.pem"
+    serve = ServeConfig("0.0.0.0", 9000, token_file=token, tls_certificate=certificate)
+    assert unmute_command(serve) == (
+        f"streamasr unmute wss://127.0.0.1:9000/v1 --token-file '{token}' --ca-file {certificate}"
+    )
 
 
 # Addresses, tokens, certificates --------------------------------------------------------------
