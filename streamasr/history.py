@@ -76,9 +76,7 @@ class HistoryFile:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         file = os.open(self._path, flags, 0o600)
         try:
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(f"{self._path} is no regular file; name another with --history")
+            status = _regular(self._path, os.fstat(file))
             self._lock(file)
             self._cut_torn_line(file, os.fstat(file).st_size)
             if status.st_mode & 0o077:
@@ -103,13 +101,9 @@ class HistoryFile:
     def _cut_torn_line(self, file: int, size_bytes: int) -> None:
         """Where a crash left half a line, cut it off. Raises ConfigError where the last lines are
         none of ours."""
-        tail = os.pread(file, TAIL_BYTES, max(0, size_bytes - TAIL_BYTES))
-        *whole, torn = tail.split(b"\n")
-        is_ours = torn.startswith(_LINE_START) or _LINE_START.startswith(torn)
-        if not is_ours or (whole and not whole[-1].startswith(_LINE_START)):
-            raise ConfigError(f"{self._path} is no history; name another file with --history")
-        if torn:
-            os.ftruncate(file, size_bytes - len(torn))
+        torn_bytes = _torn_bytes(self._path, file, size_bytes)
+        if torn_bytes:
+            os.ftruncate(file, size_bytes - torn_bytes)
             log.warning("%s ended in half a line, which was cut off", self._path)
 
     def _was_moved(self) -> bool:
@@ -194,6 +188,35 @@ def open_history(config: HistoryConfig, present: History | None = None) -> Histo
         return present
     file = HistoryFile(config.file, max_bytes=config.max_bytes, keep_files=config.keep_files)
     return History(config.file, file)
+
+
+def check_history_file(path: Path) -> None:
+    """Whether what is at ``path`` may go on as a history; nothing is changed. Raises ConfigError,
+    and OSError where it cannot be read, as where there is nothing."""
+    _regular(path, path.stat())  # to open a pipe would hang
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _torn_bytes(path, file, os.fstat(file).st_size)
+    finally:
+        os.close(file)
+
+
+def _regular(path: Path, status: os.stat_result) -> os.stat_result:
+    """Raises ConfigError."""
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{path} is no regular file; name another with --history")
+    return status
+
+
+def _torn_bytes(path: Path, file: int, size_bytes: int) -> int:
+    """How much of a last line a crash left at the end. Raises ConfigError where the last lines
+    are none of ours."""
+    tail = os.pread(file, TAIL_BYTES, max(0, size_bytes - TAIL_BYTES))
+    *whole, torn = tail.split(b"\n")
+    is_ours = torn.startswith(_LINE_START) or _LINE_START.startswith(torn)
+    if not is_ours or (whole and not whole[-1].startswith(_LINE_START)):
+        raise ConfigError(f"{path} is no history; name another file with --history")
+    return len(torn)
 
 
 def _line(final: Final, now: datetime) -> str:

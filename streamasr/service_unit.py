@@ -11,12 +11,14 @@ import site
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import streamasr
 from streamasr.config import NO_FILES, Config, ModelConfig, shipped
 from streamasr.errors import ConfigError
+from streamasr.history import check_history_file
 from streamasr.serve.access import Access, allowed_networks, is_loopback, tls_context
 
 HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))
@@ -93,6 +95,9 @@ def _check_settings(config: Config) -> None:
         raise ConfigError(
             "a service has no standard input to hear; set capture.input to mic, none or a file"
         )
+    if config.history.file is not None:
+        with suppress(OSError):  # it is made, or belongs to the service alone
+            check_history_file(config.history.file)
     for sound in (capture.input, capture.fallback):
         if sound is not None and sound not in NO_FILES:
             AudioFile(Path(sound))

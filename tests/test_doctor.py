@@ -452,6 +452,21 @@ def test_what_cannot_even_be_looked_for_is_a_problem_of_the_settings(tmp_path: P
         assert "File name too long" in finding.text
 
 
+def test_a_history_is_not_kept_in_what_is_none(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("buy milk\n")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, says in ((notes, "is no history"), (tmp_path, "is no regular file"), (pipe, "is no")):
+        finding = by_check(check_history(Config(history=HistoryConfig(file=path))))["history"]
+        assert (finding.state, finding.exit_code) == ("problem", 2)
+        assert says in finding.text
+    assert notes.read_text() == "buy milk\n"
+    new = Config(history=HistoryConfig(file=tmp_path / "new.jsonl"))
+    assert by_check(check_history(new))["history"].state == "ok"
+    assert not (tmp_path / "new.jsonl").exists()
+
+
 def test_half_a_certificate_names_the_other_half(tmp_path: Path) -> None:
     serve = ServeConfig(tls_certificate=tmp_path / "box.pem")
     finding = by_check(check_access(Config(serve=serve)))["certificate"]
