@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from streamasr.cli_options import Subcommands, add_config_options, config_from, print_figures
@@ -187,7 +188,7 @@ def add_soak(subcommands: Subcommands) -> None:
 
 def run_soak(parsed: argparse.Namespace) -> int:
     from streamasr.soak.figures import HEADER, row_line
-    from streamasr.soak.run import SoakConfig, soak
+    from streamasr.soak.run import SoakConfig, draw, soak
 
     asked = SoakConfig(
         parsed.hours, parsed.speech, parsed.noise, parsed.seed, parsed.log, parsed.plot
@@ -200,6 +201,9 @@ def run_soak(parsed: argparse.Namespace) -> int:
         report = soak(asked, lambda row: print(row_line(row), flush=True))
         for verdict in report.verdicts:
             print(f"{'pass' if verdict.passed else 'FAIL'}  {verdict.name}: {verdict.found}")
+    if asked.plot is not None:
+        sys.stdout.flush()  # whatever becomes of the picture
+        draw(report, asked.plot)
     return 0 if report.passed else 1
 
 
@@ -235,10 +239,16 @@ def run_record(parsed: argparse.Namespace) -> None:
 
 def add_synthesize(subcommands: Subcommands) -> None:
     parser = subcommands.add_parser("synthesize", help="sentences in, speech and a manifest out")
+    from streamasr.training import synthesize_options
+
+    synthesize_options.add_arguments(parser)
+    parser.set_defaults(run=run_synthesize)
+
+
+def run_synthesize(parsed: argparse.Namespace) -> int:
     from streamasr.training import synthesize
 
-    synthesize.add_arguments(parser)
-    parser.set_defaults(run=synthesize.run)
+    return synthesize.run(parsed)
 
 
 def add_inspect(subcommands: Subcommands) -> None:

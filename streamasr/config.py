@@ -225,6 +225,9 @@ DESCRIPTIONS: dict[str, str] = {
 
 # ---- Loading: TOML sections and command-line flags over the defaults above. ----------------
 
+NO_FILES = ("mic", "none", "-")
+"""What ``capture.input`` is where it does not name a file."""
+
 Origins = dict[str, str]
 
 LIMITS: dict[str, tuple[float, float]] = {
@@ -270,6 +273,8 @@ def load_config(
     if path is not None:
         folder = path.parent
         for name, value in _read_toml(path, mistakes).items():
+            if name == "capture.input" and isinstance(value, str) and value not in NO_FILES:
+                value = str(folder / value)
             given[name] = (str(path), value)
     given.update(flags or {})
 
@@ -288,6 +293,12 @@ def load_config(
                     where = "" if origins[name] in ("default", str(path)) else f" ({origins[name]})"
                     mistakes.append(f"{name}{where} must be {expected(name)}, not {value!r}")
         sections[section] = settings(**values)
+    capture = sections["capture"]
+    if isinstance(capture, CaptureConfig) and capture.wait and capture.fallback is not None:
+        mistakes.append(
+            "where there is no microphone, capture.wait waits for one and capture.fallback plays "
+            "a file: leave one of them out"
+        )
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     return Config(**sections), origins  # type: ignore[arg-type]

@@ -173,7 +173,12 @@ class Daemon:
     async def run(self, doors: Doors, signals: Signals, read: Callable[[], Config]) -> None:
         """Serve until a signal or the end of the input. Raises what ended the input."""
         reloader = Reloader(
-            self._engine, self._config, read, self._apply, self._heartbeat.reloading
+            self._engine,
+            self._config,
+            read,
+            self._apply,
+            self._heartbeat.reloading,
+            self._history,
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

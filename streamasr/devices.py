@@ -1,6 +1,9 @@
 """``streamasr devices``: what can be recorded from, in which rates, and how loud it is there."""
 
+import queue
 import sys
+import threading
+from collections.abc import Callable
 
 import numpy as np
 from rich.console import Console
@@ -15,28 +18,52 @@ from streamasr.errors import CaptureError, ConfigError
 RATES_HZ = (16_000, 44_100, 48_000)
 SAMPLE_RATE_HZ = 16_000
 LONGEST_SECONDS = 60.0
+ANSWER_SECONDS = 15.0
 SILENT = "pure digital silence; muted in the mixer? pactl set-source-mute @DEFAULT_SOURCE@ 0"
 
 
 def show(seconds: float) -> None:
     """Print every device and listen to each for ``seconds``, not at all where that is 0.
 
-    Raises CaptureError where there is none, ConfigError for ``seconds`` that cannot be.
+    Raises CaptureError where there is none or the sound system hangs, ConfigError for ``seconds``
+    that cannot be.
     """
     if not 0 <= seconds <= LONGEST_SECONDS:
         raise ConfigError(f"--seconds must be 0..{LONGEST_SECONDS:g}, not {seconds:g}")
-    devices = list_devices()
-    if not devices:
-        raise CaptureError(f"there is no microphone; {MEND}")
-    for device, rates_hz in zip(devices, supported_rates_hz(devices, RATES_HZ), strict=True):
-        default = "  (default)" if device.is_default else ""
-        takes = " ".join(map(str, rates_hz)) or "none"
-        print(
-            f"{device.index:>3}  {device.name}  {device.channels} ch, "
-            f"{device.default_rate_hz} Hz, in 16 bits: {takes}{default}"
-        )
-        if seconds:
-            print(f"     {_heard(device, seconds)}", flush=True)
+    # PortAudio waits for a sound server for ever: a thread that is left behind does it.
+    said: queue.SimpleQueue[str | Exception | None] = queue.SimpleQueue()
+    threading.Thread(target=_say_all, args=(seconds, said.put), daemon=True).start()
+    try:
+        while (line := said.get(timeout=ANSWER_SECONDS + seconds)) is not None:
+            if isinstance(line, Exception):
+                raise line
+            print(line, flush=True)
+    except queue.Empty:
+        raise CaptureError(
+            f"the sound system does not answer within {ANSWER_SECONDS:g} s; "
+            "`streamasr doctor` looks for the cause"
+        ) from None
+
+
+def _say_all(seconds: float, say: Callable[[str | Exception | None], None]) -> None:
+    """Every line of ``show`` as it is known, and None at the end; an exception ends it, too."""
+    try:
+        devices = list_devices()
+        if not devices:
+            raise CaptureError(f"there is no microphone; {MEND}")
+        for device, rates_hz in zip(devices, supported_rates_hz(devices, RATES_HZ), strict=True):
+            default = "  (default)" if device.is_default else ""
+            takes = " ".join(map(str, rates_hz)) or "none"
+            say(
+                f"{device.index:>3}  {device.name}  {device.channels} ch, "
+                f"{device.default_rate_hz} Hz, in 16 bits: {takes}{default}"
+            )
+            if seconds:
+                say(f"     {_heard(device, seconds)}")
+    except Exception as error:
+        say(error)
+    else:
+        say(None)
 
 
 def watch(name: str | None) -> None:

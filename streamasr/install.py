@@ -2,6 +2,7 @@
 away again."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,9 +34,7 @@ class Installation:
         refuses; both name the command that mends it.
         """
         self._check_rights()
-        if self.user and self.root is not None:
-            raise ConfigError("a service of one user goes into his own folder; leave --root out")
-        config, _ = load_config(config_file)
+        config, _ = load_config(None if config_file is None else config_file.absolute())
         make = user_unit if self.user else system_unit
         units = [make(config_file, config)]
         if recommend:
@@ -70,7 +69,12 @@ class Installation:
             self._check_ours(name)
         self._systemctl("disable", *(["--now"] if self._is_running else []), *names)
         for name in names:
-            (self._folder / name).unlink()
+            try:
+                (self._folder / name).unlink()
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot remove {self._folder / name}: {error.strerror}"
+                ) from None
             print(f"removed {self._folder / name}")
         if self._is_running:
             self._systemctl("daemon-reload")
@@ -94,9 +98,11 @@ class Installation:
                 "this machine has no systemd (no systemctl); have 'streamasr serve --wait' started "
                 "by what starts other programs here"
             )
+        if self.user and self.root is not None:
+            raise ConfigError("a service of one user goes into his own folder; leave --root out")
         if self.user or self.root is not None or os.geteuid() == 0:
             return
-        again = " ".join([sys.executable, "-m", "streamasr", *sys.argv[1:]])
+        again = shlex.join([sys.executable, "-m", "streamasr", *sys.argv[1:]])
         raise ConfigError(
             f"a service of the machine needs root: sudo {again}   (or add --user for a service of "
             "your own)"
@@ -104,10 +110,14 @@ class Installation:
 
     def _check_ours(self, name: str) -> None:
         path = self._folder / name
-        if path.exists() and not path.read_text().startswith(OURS):
+        try:
+            is_ours = not path.exists() or path.read_bytes().startswith(OURS.encode())
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+        if not is_ours:
             raise ConfigError(
                 f"{path} was not written by 'streamasr install-service'; move it away first: "
-                f"mv {path} {path}.old"
+                + shlex.join(["mv", str(path), f"{path}.old"])
             )
 
     def _write(self, unit: Unit) -> None:
@@ -129,7 +139,7 @@ class Installation:
             print(f"It runs. How it is: {self._command('status', names[0])}")
 
     def _command(self, *arguments: str) -> str:
-        return " ".join(["systemctl", *self._scope, *arguments])
+        return shlex.join(["systemctl", *self._scope, *arguments])
 
     @property
     def _scope(self) -> list[str]:

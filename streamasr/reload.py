@@ -35,7 +35,8 @@ class Reloader:
     """Reloads whenever it was asked to, one time after the other.
 
     ``read`` makes the settings anew. ``apply`` gets those that count from now on, and the
-    history that goes with them. ``around`` makes what a reload happens within.
+    history that goes with them: ``history`` as long as the file is the same. ``around`` makes
+    what a reload happens within.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class Reloader:
         read: Callable[[], Config],
         apply: Apply,
         around: Callable[[], AbstractContextManager[None]] = nullcontext,
+        history: History | None = None,
     ) -> None:
         self._engine = engine
         self._config = config
         self._read = read
         self._apply = apply
         self._around = around
+        self._history = history
         self._wanted = asyncio.Event()
 
     def ask(self) -> None:
@@ -69,6 +72,10 @@ class Reloader:
                 log.error("not reloaded, all stays as it was: %s", error)
             except Exception:
                 log.exception("not reloaded, all stays as it was")
+            await self._engine.beside("trim", give_memory_back)
+            else:
+                continue
+            await self._engine.beside("trim", give_memory_back)  # what was loaded before it failed
 
     async def _reload(self) -> None:
         """Raises StreamasrError; then nothing has changed."""
@@ -76,7 +83,6 @@ class Reloader:
         gc.disable()  # it would hold up all threads, the microphone's too, several times a load
         try:
             await self._exchange()
-            await self._engine.beside("trim", give_memory_back)
         finally:
             gc.enable()
         seconds = time.monotonic() - started_seconds
@@ -84,10 +90,9 @@ class Reloader:
 
     async def _exchange(self) -> None:
         """Raises StreamasrError; then nothing has changed."""
-        config, recognizer, history = await self._engine.beside("reload", self._load)
-        self._config = config
+        self._config, recognizer, self._history = await self._engine.beside("reload", self._load)
         self._engine.recognizer = recognizer
-        self._apply(config, history)
+        self._apply(self._config, self._history)
         if recognizer.unspoken:
             log.warning("%s", recognizer.unspoken)
         await self._move_streams()
@@ -102,7 +107,7 @@ class Reloader:
                 f"the checkpoint hears {recognizer.sample_rate_hz} Hz, the one before "
                 f"{rate_hz} Hz: restart instead"
             )
-        history = open_history(config.history)
+        history = open_history(config.history, self._history)
         return keep_fixed(self._config, config), recognizer, history
 
     async def _move_streams(self) -> None:

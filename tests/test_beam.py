@@ -14,6 +14,7 @@ from streamasr.decoder.history import Context
 from streamasr.decoder.hypothesis import Hypothesis, LogProbs
 from streamasr.decoder.lexicon import WORD_END, Lexicon
 from streamasr.decoder.ngram import NgramModel
+from streamasr.decoder.posterior import SETTLE_EVERY_STEPS
 from streamasr.recognizer import Recognizer
 
 SMALL = Alphabet((BLANK, "AA", "B", "AA|", "B|"), 0)
@@ -160,17 +161,63 @@ def test_an_old_beam_stays_what_it_was(recognizer: Recognizer, speech: LogProbs)
     assert search.best(old) == before
 
 
+def test_an_old_beam_goes_on_after_newer_ones_forgot(
+    recognizer: Recognizer, speech: LogProbs
+) -> None:
+    """What none of the newer beam's hypotheses has, and the old one's may need."""
+    search = recognizer.search
+    for steps in range(40, 60, 4):
+        old = search.advance(search.start(), speech[:steps])
+        search.advance(old, speech[steps:])
+        alone = search.advance(search.start(), speech[:steps])
+        for step in range(steps, steps + 3):
+            old = search.advance(old, speech[step : step + 1])
+            alone = search.advance(alone, speech[step : step + 1])
+            for name in ("nodes", "context", "blank", "label"):
+                np.testing.assert_array_equal(getattr(old, name), getattr(alone, name))
+            texts = texts_behind(old.contexts)
+            assert texts == texts_behind(alone.contexts)
+            assert len(set(texts)) == len(texts)
+
+
+def texts_behind(contexts: tuple[Context, ...]) -> list[tuple[int, ...]]:
+    """The numbers of the words of each."""
+    found = []
+    for each in contexts:
+        words, context = [], each
+        while context.parent is not None:
+            words.append(context.word)
+            context = context.parent
+        found.append(tuple(reversed(words)))
+    return found
+
+
+def contexts() -> int:
+    """How many there are."""
+    return sum(type(each) is Context for each in gc.get_objects())
+
+
+def test_a_long_utterance_holds_no_more_contexts_than_a_short_one(
+    recognizer: Recognizer, speech: LogProbs
+) -> None:
+    gc.collect()
+    before = contexts()
+    beam = recognizer.search.advance(recognizer.search.start(), speech)
+    short = contexts() - before
+    for _ in range(3):
+        beam = recognizer.search.advance(beam, speech)
+    assert beam.steps == 4 * len(speech)
+    assert contexts() - before < 2 * short
+
+
 def test_an_utterance_leaves_nothing_behind(recognizer: Recognizer, speech: LogProbs) -> None:
     """Not even for as long as it takes Python to look for circles of references."""
-
-    def contexts() -> int:
-        return sum(type(each) is Context for each in gc.get_objects())
-
     gc.collect()
     gc.disable()
     try:
         before = contexts()
-        beam = recognizer.search.advance(recognizer.search.start(), speech)
+        before_forgetting = speech[: len(speech) // SETTLE_EVERY_STEPS * SETTLE_EVERY_STEPS - 1]
+        beam = recognizer.search.advance(recognizer.search.start(), before_forgetting)
         assert contexts() > before + 1000
         del beam
         assert contexts() == before

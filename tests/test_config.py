@@ -39,6 +39,21 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     assert load_config(path)[0].model.checkpoint == tmp_path / "mine.safetensors"
 
 
+@pytest.mark.parametrize("given", ["mic", "none", "-", "sounds/door.wav"])
+def test_an_input_that_is_a_file_is_relative_to_it_too(tmp_path: Path, given: str) -> None:
+    path = write(tmp_path, f'[capture]\ninput = "{given}"')
+    is_file = given == "sounds/door.wav"
+    assert load_config(path)[0].capture.input == (str(tmp_path / given) if is_file else given)
+    flags = {"capture.input": ("--input", "here.wav")}
+    assert load_config(path, flags)[0].capture.input == "here.wav"
+
+
+def test_who_waits_for_a_microphone_needs_no_fallback(tmp_path: Path) -> None:
+    path = write(tmp_path, '[capture]\nfallback = "demo.flac"')
+    with pytest.raises(ConfigError, match="leave one of them out"):
+        load_config(path, {"capture.wait": ("--wait", True)})
+
+
 def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
     path = write(
         tmp_path,

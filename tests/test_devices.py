@@ -52,6 +52,16 @@ def test_each_device_with_its_rates_and_its_level(
     assert "█  -20 dB peak, -23 dB RMS" in lines[default + 1].replace("░", "")
 
 
+def test_a_sound_server_that_hangs_is_named(virtual_microphone: VirtualMicrophone) -> None:
+    virtual_microphone.freeze()
+    try:
+        code, printed, complaint = devices(virtual_microphone)
+    finally:
+        virtual_microphone.thaw()
+    assert (code, printed) == (3, "")
+    assert "the sound system does not answer" in complaint
+
+
 def test_a_muted_microphone_is_told_from_a_quiet_room(
     virtual_microphone: VirtualMicrophone, tone: Path
 ) -> None:

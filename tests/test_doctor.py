@@ -9,24 +9,38 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import trustme
 from websockets.asyncio.client import connect
 
-from streamasr.config import CaptureConfig, Config, DecoderConfig, ModelConfig, ServeConfig
+from streamasr.config import (
+    CaptureConfig,
+    Config,
+    DecoderConfig,
+    HistoryConfig,
+    ModelConfig,
+    ServeConfig,
+)
 from streamasr.doctor import models, service, sound
 from streamasr.doctor.finding import Finding
 from streamasr.doctor.installation import (
+    IMPORT_NAMES,
     check_packages,
     check_python,
     failed_import,
     import_failures,
     is_within,
+    project,
+    read_requirement,
 )
+from streamasr.doctor.machine import check_history
 from streamasr.doctor.models import check_models
 from streamasr.doctor.network import check_access, check_ports
+from streamasr.doctor.report import examine
+from streamasr.doctor.running import unmute_command
 from streamasr.doctor.service import check_service
 from streamasr.doctor.sound import check_sound
 from tests.running_daemon import LIMIT_SECONDS, program, receive_until
@@ -96,6 +110,18 @@ def test_every_mend_stands_below_its_line_and_the_first_problem_decides(tmp_path
     assert any(line.startswith("ok       language model: ") for line in lines)
 
 
+def test_where_the_file_is_wrong_the_flags_still_count(tmp_path: Path) -> None:
+    settings = tmp_path / "no such.toml"
+    flags = {"model.checkpoint": ("--checkpoint", Path("/nowhere"))}
+    findings = examine(settings, flags)
+    wrong = next(findings)
+    assert (wrong.state, wrong.mend) == ("problem", f"streamasr config --example > '{settings}'")
+    checkpoint = next(each for each in findings if each.check == "checkpoint")
+    assert checkpoint.state == "problem"
+    settings.mkdir()
+    assert str(next(examine(settings, {})).mend).startswith(f"ls -ld '{settings}'")
+
+
 def test_the_checkpoint_that_is_damaged_is_named(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"nothing of the kind")
@@ -114,6 +140,19 @@ def test_without_torch_it_still_says_what_else_is_wrong(tmp_path: Path) -> None:
     assert "problem  libraries: torch: ImportError: libgomp.so.1" in run.stdout
     assert "→ sudo apt-get install libgomp1" in run.stdout
     assert "warning  recognition: cannot be looked at" in run.stdout
+    assert "ok       port: " in run.stdout
+
+
+def test_without_any_package_each_is_named(tmp_path: Path) -> None:
+    requirements = dict(map(read_requirement, project()[1]))
+    modules = {name: IMPORT_NAMES.get(name, name) for name in requirements}
+    for module in modules.values():
+        (tmp_path / f"{module}.py").write_text("raise ImportError('left out')")
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    run = doctor("--port", "0", environment={"PYTHONPATH": path})
+    assert (run.returncode, run.stderr) == (2, "")
+    for name in modules:
+        assert f"problem  packages: {name}: ImportError: left out" in run.stdout
     assert "ok       port: " in run.stdout
 
 
@@ -195,6 +234,18 @@ def test_what_pip_has_to_compile_is_told_with_what_it_needs() -> None:
     assert failed_import("pyaudio", "", library).mend == "sudo apt-get install libportaudio2"
 
 
+def test_a_package_that_is_there_and_broken_is_installed_anew() -> None:
+    wanted = read_requirement(next(each for each in project()[1] if each.startswith("torch")))[1]
+    again = f"-m pip install --force-reinstall --no-deps 'torch{wanted}'"
+    broken = failed_import("torch", wanted, "ImportError: cannot import name 'nn'")
+    assert str(broken.mend).endswith(again)
+    library = next(
+        file.name for file in metadata.files("torch") or () if file.name.startswith("libtorch")
+    )
+    failure = f"ImportError: {library}: cannot open shared object file"
+    assert str(failed_import("torch", wanted, failure).mend).endswith(again)
+
+
 # What recognises ------------------------------------------------------------------------------
 
 
@@ -271,7 +322,9 @@ def test_a_microphone_that_is_not_there(heard: VirtualMicrophone) -> None:
     assert (finding.state, finding.exit_code) == ("problem", 3)
     assert "a microphone that nobody has" in finding.text
     capture = CaptureConfig(device=NOBODY.device, fallback=Path("demo.flac"))
-    assert by_check(check_sound(Config(capture=capture)))["microphone"].state == "warning"
+    findings = by_check(check_sound(Config(capture=capture)))
+    assert findings["microphone"].state == "warning"
+    assert (findings["fallback"].state, findings["fallback"].exit_code) == ("problem", 3)
     waiting = CaptureConfig(device=NOBODY.device, wait=True)
     finding = by_check(check_sound(Config(capture=waiting)))["microphone"]
     assert finding.state == "warning"
@@ -321,7 +374,15 @@ async def test_a_microphone_that_is_muted_is_left_alone(heard: VirtualMicrophone
         finding = by_check(await asyncio.to_thread(lambda: [*check_sound(config)]))["microphone"]
         assert finding.state == "warning"
         assert "muted" in finding.text
-        assert finding.mend == "streamasr unmute"
+        assert finding.mend == f"streamasr unmute {daemon.url}"
+
+
+def test_who_unmutes_needs_what_the_daemon_wants(tmp_path: Path) -> None:
+    token, certificate = tmp_path / "my token", tmp_path / "box.pem"
+    serve = ServeConfig("0.0.0.0", 9000, token_file=token, tls_certificate=certificate)
+    assert unmute_command(serve) == (
+        f"streamasr unmute wss://127.0.0.1:9000/v1 --token-file '{token}' --ca-file {certificate}"
+    )
 
 
 # Addresses, tokens, certificates --------------------------------------------------------------
@@ -343,7 +404,8 @@ def test_who_holds_the_port_is_named() -> None:
         process.communicate()
     assert (finding.state, finding.exit_code) == ("problem", 5)
     assert f"(process {process.pid})" in finding.text
-    assert finding.mend == f"kill {process.pid}; or choose another port with --port"
+    ends = f"kill {process.pid}"
+    assert finding.mend == f"choose another port with --port; or end who has it: {ends}"
 
 
 def test_free_ports_and_addresses_that_are_none() -> None:
@@ -359,6 +421,7 @@ def test_free_ports_and_addresses_that_are_none() -> None:
     serve = ServeConfig(port=0, wyoming_host="203.0.113.9", wyoming_port=10_300)
     finding = by_check(check_ports(Config(serve=serve)))["wyoming port"]
     assert (finding.state, finding.exit_code) == ("problem", 5)
+    assert "--wyoming-host" in str(finding.mend)
 
 
 def test_the_token_is_looked_at_and_not_made(tmp_path: Path) -> None:
@@ -375,6 +438,40 @@ def test_the_token_is_looked_at_and_not_made(tmp_path: Path) -> None:
     assert by_check(check_access(config))["access"].state == "ok"
     beyond = Config(serve=ServeConfig(host="0.0.0.0"))
     assert "--token-file" in str(by_check(check_access(beyond))["access"].mend)
+
+
+def test_what_cannot_even_be_looked_for_is_a_problem_of_the_settings(tmp_path: Path) -> None:
+    """A closed folder does the same; root enters each."""
+    path = tmp_path / ("x" * 300) / "file"
+    findings = [
+        *check_access(Config(serve=ServeConfig(token_file=path))),
+        *check_history(Config(history=HistoryConfig(file=path))),
+    ]
+    assert [(each.state, each.exit_code) for each in findings] == [("problem", 2)] * 2
+    for finding in findings:
+        assert "File name too long" in finding.text
+
+
+def test_a_history_is_not_kept_in_what_is_none(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("buy milk\n")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, says in ((notes, "is no history"), (tmp_path, "is no regular file"), (pipe, "is no")):
+        finding = by_check(check_history(Config(history=HistoryConfig(file=path))))["history"]
+        assert (finding.state, finding.exit_code) == ("problem", 2)
+        assert says in finding.text
+    assert notes.read_text() == "buy milk\n"
+    new = Config(history=HistoryConfig(file=tmp_path / "new.jsonl"))
+    assert by_check(check_history(new))["history"].state == "ok"
+    assert not (tmp_path / "new.jsonl").exists()
+
+
+def test_half_a_certificate_names_the_other_half(tmp_path: Path) -> None:
+    serve = ServeConfig(tls_certificate=tmp_path / "box.pem")
+    finding = by_check(check_access(Config(serve=serve)))["certificate"]
+    assert (finding.state, finding.exit_code) == ("problem", 2)
+    assert finding.text.startswith("serve.tls_key (--tls-key) is missing")
 
 
 @pytest.mark.parametrize(
@@ -428,7 +525,7 @@ SYSTEMCTL = """#!/bin/sh
 case "$*" in
 "show "*) printf 'LoadState=not-found\\nActiveState=inactive\\n' ;;
 "--user show "*) printf 'LoadState=loaded\\nActiveState={active}\\nUnitFileState={enabled}\\n' \\
-    && printf 'Result=exit-code\\nExecMainStatus=3\\n' ;;
+    && printf 'SubState={sub}\\n' && printf 'Result=exit-code\\nExecMainStatus=3\\n' ;;
 "show-user "*) echo Linger=no ;;
 *) exit 9 ;;
 esac
@@ -442,6 +539,7 @@ esac
         ("active", "disabled", "warning", "systemctl --user enable --now streamasr.service"),
         ("inactive", "enabled", "warning", "systemctl --user start streamasr.service"),
         ("activating", "enabled", "warning", "systemctl --user status streamasr.service"),
+        ("auto-restart", "enabled", "problem", "journalctl --user -u streamasr.service -n 30"),
         ("failed", "enabled", "problem", "journalctl --user -u streamasr.service -n 30"),
     ],
 )
@@ -456,7 +554,13 @@ def test_the_unit_of_systemd(
     """systemd does not run where tests do: its programs are stood in for."""
     for name in ("systemctl", "loginctl"):
         program = tmp_path / name
-        program.write_text(SYSTEMCTL.format(active=active, enabled=enabled))
+        program.write_text(
+            SYSTEMCTL.format(
+                active="activating" if active == "auto-restart" else active,
+                enabled=enabled,
+                sub=active,
+            )
+        )
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(service, "RUNNING", tmp_path)

@@ -113,7 +113,18 @@ def test_a_torn_line_is_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture
         caplog.clear()
 
 
-@pytest.mark.parametrize("content", ["somebody's notes", "somebody's notes\n", '{"a": 1}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "somebody's notes",
+        "somebody's notes\n",
+        "somebody's notes\n\n",
+        "\n",
+        "somebody's notes\n{",
+        f"{LINE}\n\n",
+        '{"a": 1}\n',
+    ],
+)
 def test_what_is_no_history_is_left_alone(tmp_path: Path, content: str) -> None:
     path = tmp_path / "notes"
     path.write_text(content)
@@ -122,6 +133,38 @@ def test_what_is_no_history_is_left_alone(tmp_path: Path, content: str) -> None:
         history_file(path)
     assert path.read_text() == content
     assert rights(path) == 0o644
+
+
+def test_two_do_not_share_a_file(tmp_path: Path) -> None:
+    """The second would cut off as torn what the first is just writing."""
+    path = tmp_path / "history"
+    first = history_file(path, max_bytes=len(LINE) + 1)
+    for _ in range(2):  # as it was opened, and as it was begun anew
+        first.append(LINE)
+        with pytest.raises(ConfigError, match="another daemon keeps its history in .*; name"):
+            history_file(path)
+    first.close()
+    second = history_file(path)
+    second.append(LINE)
+    second.close()
+    assert len(lines(path)) == 2
+
+
+def test_the_same_file_goes_on_within_new_limits(tmp_path: Path) -> None:
+    path, other = tmp_path / "history", tmp_path / "other"
+    history = open_history(HistoryConfig(path))
+    assert history is not None
+    history.write(final("one"))
+    assert open_history(HistoryConfig(path, max_bytes=1, keep_files=1), history) is history
+    history.write(final("two"))
+    history.write(final("three"))
+    another = open_history(HistoryConfig(other), history)
+    assert another is not None
+    assert open_history(HistoryConfig(), history) is None
+    for each in (history, another):
+        each.close(LIMIT_SECONDS)
+    assert [line["text"] for line in lines(path)] == ["three"]
+    assert lines(other) == []
 
 
 def test_devices_are_left_alone() -> None:

@@ -51,3 +51,17 @@ def test_importing_it_loads_nothing_heavy(name: str) -> None:
 
 def test_something_heavy_would_be_noticed() -> None:
     assert "torch" in heavy_modules_after("import torch")
+
+
+def test_the_command_line_loads_no_package() -> None:
+    """So that `streamasr doctor` can say which of them is broken."""
+    script = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "from streamasr.cli import build_parser\n"
+        "build_parser()\n"
+        "roots = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(roots - sys.stdlib_module_names - {'streamasr'}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr

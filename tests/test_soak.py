@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamasr.cli import main
 from streamasr.errors import ConfigError
 from streamasr.events import Final
 from streamasr.soak.figures import (
@@ -253,6 +254,20 @@ async def test_a_daemon_that_dies_is_a_verdict() -> None:
         await stop(soak)
     assert soak.returncode == 1
     assert out.decode().splitlines()[-1] == "FAIL  end: the daemon ended with exit code -9"
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "-1", "0.01", "1e9"])
+def test_hours_that_cannot_be_are_refused(hours: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["soak", f"--hours={hours}"]) == 2
+    assert "--hours must be 0.06..1000, not" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--plot", "--log"])
+def test_what_cannot_be_written_is_said_before_the_day(
+    tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["soak", flag, str(tmp_path / "nowhere" / "file")]) == 2
+    assert f"{flag}: {tmp_path}/nowhere/file cannot be written" in capsys.readouterr().err
 
 
 async def test_a_missing_manifest_is_named() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from streamasr.capture.microphone import Microphone
 from streamasr.capture.wavfile import AudioFile, PcmInput
 from streamasr.config import CaptureConfig
-from streamasr.errors import CaptureError, ConfigError
+from streamasr.errors import CaptureError
 
 STDIN = 0
 
@@ -28,13 +28,8 @@ def open_source(capture: CaptureConfig, sample_rate_hz: int, *, muted: bool = Fa
     waited for is opened later, and so is one that is muted: then a fallback is out of the question,
     and whoever unmutes it waits for it.
 
-    Raises CaptureError, AudioFormatError or ConfigError.
+    Raises CaptureError or AudioFormatError.
     """
-    if capture.wait and capture.fallback is not None:
-        raise ConfigError(
-            "where there is no microphone, capture.wait waits for one and capture.fallback plays "
-            "a file: leave one of them out"
-        )
     if capture.input == "none":
         return None
     if capture.input == "-":

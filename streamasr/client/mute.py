@@ -30,7 +30,7 @@ async def set_muted(
             async for event in client:
                 match event:
                     case ServerError(code="no_microphone"):
-                        raise CaptureError(f"{event.message}; it was started without --input mic")
+                        raise CaptureError(f"{event.message}; it hears a file, a pipe or nothing")
                     case ServerError():
                         raise ProtocolError(event.code, event.message)
                     case Status() if event.received and (event.microphone == "muted") == muted:

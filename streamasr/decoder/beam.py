@@ -37,9 +37,10 @@ for the word's score ("smearing"); it ranks hypotheses, and is no part of their 
 of them begin with can never be revised; dropping what denies the settled words is what
 makes them agree soon.
 
-*When language model state is dropped.* A context holds the state after its words. All the
-beams of an utterance share the contexts that were asked for, which changes nothing but speed;
-they go with its last beam. A new utterance starts from the scorer's first state.
+*When language model state is dropped.* A context holds the state after its words. Beams share
+the contexts that were asked for, which changes nothing but speed; every few steps a new beam
+forgets those that none of its hypotheses has. A new utterance starts from the scorer's first
+state.
 
 A beam is a value: arrays that are never written to again, one entry a hypothesis, and the
 log-probabilities it has heard. Every step is computed alone, in the same order whatever the
@@ -86,7 +87,8 @@ class Beam(Heard):
 
     One entry a hypothesis: ``nodes`` (the ends of nodes are numbered after the nodes),
     ``context`` (an index into ``contexts``), and the log-probabilities of the paths that
-    are at a ``blank`` or on the node's ``label``. All beams of an utterance share ``known``.
+    are at a ``blank`` or on the node's ``label``. ``known`` has the contexts that were asked
+    for; a beam may share it with those before.
     """
 
     nodes: Ints = field(repr=False)
@@ -193,17 +195,19 @@ class LexiconSearch:
         beam = replace(beam, paths=paths)
         agreeing = self._agreeing(beam, scores)
         if agreeing.all():
-            return beam
+            return replace(beam, known=beam.known.only(beam.contexts))
         index = np.flatnonzero(agreeing)
         used, context = np.unique(beam.context[index], return_inverse=True)
+        contexts = tuple(beam.contexts[number] for number in used.tolist())
         return replace(
             beam,
             nodes=beam.nodes[index],
             context=context,
             blank=beam.blank[index],
             label=beam.label[index],
-            contexts=tuple(beam.contexts[number] for number in used.tolist()),
+            contexts=contexts,
             paths=paths.take(index),
+            known=beam.known.only(contexts),
         )
 
     def _agreeing(self, beam: Beam, scores: Floats) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """What lies behind a hypothesis: its words, for the language model and in time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,7 +38,7 @@ class Context:
 
 
 class Contexts:
-    """The contexts of one utterance, made when they are first asked for.
+    """The contexts of one utterance, made when they are asked for.
 
     A context does not know what follows it: then contexts would be held by a circle of
     references, and tens of thousands an utterance would stay until Python looks for those.
@@ -66,6 +66,25 @@ class Contexts:
                 context, word, context.score + score, scorer_state, self._number(scorer_state)
             )
         return known
+
+    def only(self, contexts: Iterable[Context]) -> "Contexts":
+        """A table of ``contexts`` and what lies behind them; this one stays as it was.
+
+        What is left out may be asked for again, and gets the numbers that it had. What lies
+        behind a context stays the same object: hypotheses that come to the same words merge.
+        """
+        kept: set[Context] = set()
+        for each in contexts:
+            context: Context | None = each
+            while context is not None and context not in kept:
+                kept.add(context)
+                context = context.parent
+        table = Contexts()
+        table._states = self._states
+        for context in kept & self._following.keys():
+            following = self._following[context].items()
+            table._following[context] = {word: after for word, after in following if after in kept}
+        return table
 
     def _number(self, scorer_state: State) -> int:
         return self._states.setdefault(scorer_state, len(self._states))

@@ -88,19 +88,35 @@ def failed_import(name: str, wanted: str, failure: str) -> Finding:
     if library is None:
         return problem("packages", f"{name}: {failure}", pip_install(name, wanted), BROKEN)
     package = DEBIAN_PACKAGES.get(library[1])
-    mend = (
-        f"sudo apt-get install {package}"
-        if package is not None
-        else f"apt-file search {library[0]}, and install the package"
-    )
+    if package is not None:
+        mend = f"sudo apt-get install {package}"
+    elif _comes_with(name, library[0]):
+        mend = pip_install(name, wanted)
+    else:
+        mend = f"apt-file search {library[0]}, and install the package"
     return problem("libraries", f"{name}: {failure}", mend, BROKEN)
 
 
 def pip_install(name: str, wanted: str) -> str:
-    """The command that installs a package in this environment."""
-    install = f"{sys.executable} -m pip install {shlex.quote(name + wanted)}"
+    """The command that installs a package in this environment; anew where it is there and
+    broken, which pip would leave as it is."""
+    try:
+        is_there = is_within(metadata.version(name), wanted)
+    except metadata.PackageNotFoundError:
+        is_there = False
+    options = ["--force-reinstall", "--no-deps"] if is_there else []
+    install = shlex.join([sys.executable, "-m", "pip", "install", *options, name + wanted])
     needed = COMPILED.get(name)
     return install if needed is None else f"sudo apt-get install {needed} && {install}"
+
+
+def _comes_with(name: str, library: str) -> bool:
+    """Whether the installed package ``name`` brings the file ``library`` itself."""
+    try:
+        files = metadata.files(name) or ()
+    except metadata.PackageNotFoundError:
+        return False
+    return any(file.name == library for file in files)
 
 
 def import_failures(names: list[str]) -> dict[str, str | None]:

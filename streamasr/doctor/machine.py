@@ -1,14 +1,17 @@
 """What the machine has left: memory, open files, a place for the history."""
 
 import resource
+import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from streamasr.config import Config
-from streamasr.doctor.finding import Finding, ok, problem, warning
+from streamasr.doctor.finding import Finding, ok, problem, refused, warning
 from streamasr.doctor.running import health
 from streamasr.doctor.writable import why_not_writable
 from streamasr.errors import CheckpointError, ConfigError
+from streamasr.history import check_history_file
 
 MEMORY_INFO = Path("/proc/meminfo")
 NEEDED_BYTES = 450 << 20
@@ -62,9 +65,15 @@ def check_history(config: Config) -> Iterator[Finding]:
     path = config.history.file
     if path is None:
         return
+    try:
+        with suppress(OSError):  # told below
+            check_history_file(path)
+    except ConfigError as error:
+        yield refused("history", error)
+        return
     reason = why_not_writable(path)
     if reason is None:
         yield ok("history", f"{path} can be written")
     else:
-        mend = f"sudo install -d -o $USER {path.parent}"
+        mend = f"sudo install -d -o $USER {shlex.quote(str(path.parent))}"
         yield problem("history", f"{path}: {reason}", mend, ConfigError.exit_code)

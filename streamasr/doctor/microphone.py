@@ -8,7 +8,7 @@ from pathlib import Path
 from streamasr.config import Config
 from streamasr.doctor.finding import Finding, ok, problem, refused, warning
 from streamasr.doctor.processes import holders_of
-from streamasr.doctor.running import microphone_of_daemon
+from streamasr.doctor.running import microphone_of_daemon, unmute_command
 from streamasr.errors import CaptureError
 
 NO_SOUND = CaptureError.exit_code
@@ -31,7 +31,7 @@ def check_microphone(config: Config) -> Iterator[Finding]:
     yield ok("microphones", names)
     if microphone_of_daemon(config.serve) == "muted":
         text = "not opened: the running daemon keeps it muted"
-        yield warning("microphone", text, "streamasr unmute")
+        yield warning("microphone", text, unmute_command(config.serve))
         return
     yield _listen(config)
 

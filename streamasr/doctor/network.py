@@ -1,6 +1,7 @@
 """Addresses, tokens and certificates."""
 
 import os
+import shlex
 import ssl
 import time
 from collections.abc import Iterator
@@ -50,8 +51,8 @@ def _check_port(name: str, host: str, port: int, flag: str, serve: ServeConfig) 
         return ok(name, text)
     if answer is not None and set(holders) & set(listeners_on(serve.port)):
         return ok(name, f"{port} is of the streamasr that runs already")
-    mend = f"kill {holders[0].pid}" if holders else f"sudo ss -ltnp 'sport = :{port}'"
-    mend += f"; or choose another port with {flag}"
+    mend = f"choose another port with {flag}; or end who has it: "
+    mend += f"kill {holders[0].pid}" if holders else f"sudo ss -ltnp 'sport = :{port}'"
     return problem(name, f"{host} port {port} is held by {who}", mend, AddressError.exit_code)
 
 
@@ -66,6 +67,10 @@ def check_access(config: Config) -> Iterator[Finding]:
         allowed_networks(serve)
     except ConfigError as error:
         yield refused("access", error, _mend_access(serve, str(error)))
+    except OSError as error:
+        text = f"cannot look for the token file {error.filename}: {error.strerror}"
+        mend = "name one in a folder that this user may enter: --token-file FILE"
+        yield problem("access", text, mend, ConfigError.exit_code)
     else:
         yield _check_token(serve.token_file)
     if serve.tls_certificate is not None or serve.tls_key is not None:
@@ -76,7 +81,8 @@ def _mend_access(serve: ServeConfig, message: str) -> str:
     """Most messages end with the mend, after a colon; but not those of the system."""
     path = serve.token_file
     if path is not None and path.exists() and not os.access(path, os.R_OK):
-        return f"sudo chown $USER {path} && chmod 600 {path}"
+        quoted = shlex.quote(str(path))
+        return f"sudo chown $USER {quoted} && chmod 600 {quoted}"
     return message.rpartition(": ")[2]
 
 
@@ -89,25 +95,32 @@ def _check_token(path: Path | None) -> Finding:
     if reason is None:
         return ok("access", f"who has the token; {path} will be made")
     text = f"the token file {path} cannot be made: {reason}"
-    return problem("access", text, f"sudo install -d -o $USER {path.parent}", ConfigError.exit_code)
+    mend = f"sudo install -d -o $USER {shlex.quote(str(path.parent))}"
+    return problem("access", text, mend, ConfigError.exit_code)
 
 
 def _check_tls(serve: ServeConfig) -> Finding:
     from streamasr.serve.access import tls_context
 
     check = "certificate"
+    for missing, wanted in (
+        ("serve.tls_certificate (--tls-certificate)", serve.tls_certificate),
+        ("serve.tls_key (--tls-key)", serve.tls_key),
+    ):
+        if wanted is None:
+            text = f"{missing} is missing; certificate and key need each other"
+            return problem(check, text, f"set {missing}, or neither", ConfigError.exit_code)
     try:
         context = tls_context(serve)
         assert context is not None
     except ConfigError as error:
-        mend = (
-            f"ls -l {serve.tls_certificate} {serve.tls_key}: both PEM, the key of that certificate"
-        )
+        both = shlex.join([str(serve.tls_certificate), str(serve.tls_key)])
+        mend = f"ls -l {both}: both PEM, the key of that certificate"
         return refused(check, error, mend)
     path, key = serve.tls_certificate, serve.tls_key
     mend = (
         "openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=$(hostname) "
-        f"-keyout {key} -out {path}"
+        + shlex.join(["-keyout", str(key), "-out", str(path)])
     )
     assert path is not None
     try:

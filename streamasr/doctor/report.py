@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -55,9 +56,8 @@ def examine(path: Path | None, flags: Mapping[str, tuple[str, object]]) -> Itera
         config, _ = load_config(path, flags)
         yield ok("settings", "the defaults" if path is None else str(path))
     except ConfigError as error:
-        config = Config()
-        mend = "streamasr config --example"
-        yield problem("settings", str(error), mend, error.exit_code)
+        config = _of_flags_alone(flags)
+        yield problem("settings", str(error), _mend_settings(path), error.exit_code)
     for check, find in CHECKS:
         try:
             yield from find(config)
@@ -66,6 +66,29 @@ def examine(path: Path | None, flags: Mapping[str, tuple[str, object]]) -> Itera
         except Exception as error:
             text = f"the check itself failed: {type(error).__name__}: {error}"
             yield problem(check, text, None, UNEXPECTED)
+
+
+def _of_flags_alone(flags: Mapping[str, tuple[str, object]]) -> Config:
+    """What is left where the file is wrong; the defaults where the flags are."""
+    try:
+        return load_config(None, flags)[0]
+    except ConfigError:
+        return Config()
+
+
+def _mend_settings(path: Path | None) -> str:
+    """A file that nobody can read is not mended by an example."""
+    explain = "streamasr config --example"
+    if path is None:
+        return explain
+    quoted = shlex.quote(str(path))
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        return f"{explain} > {quoted}"
+    except OSError:
+        return f"ls -ld {quoted}, and let this user read it: sudo chmod o+r {quoted}"
+    return explain
 
 
 def show(finding: Finding, output: TextIO) -> None:

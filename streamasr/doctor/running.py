@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import shlex
 import ssl
 from typing import Any
 from urllib.error import URLError
@@ -34,6 +35,18 @@ def microphone_of_daemon(config: ServeConfig) -> str | None:
     """``ok``, ``lost``, ``muted`` or ``none``; None where no daemon runs."""
     answer = health(config)
     return None if answer is None else str(answer["microphone"])
+
+
+def unmute_command(config: ServeConfig) -> str:
+    """What opens the microphone of that daemon again."""
+    is_secure = config.tls_certificate is not None
+    url = f"{'wss' if is_secure else 'ws'}://{_reachable(config.host)}:{config.port}/v1"
+    words = ["streamasr", "unmute", url]
+    if config.token_file is not None:
+        words += ["--token-file", str(config.token_file)]
+    if is_secure:
+        words += ["--ca-file", str(config.tls_certificate)]
+    return shlex.join(words)
 
 
 def _reachable(host: str) -> str:

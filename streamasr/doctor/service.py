@@ -36,9 +36,11 @@ def _check_unit(scope: str, flags: tuple[str, ...], unit: dict[str, str]) -> Fin
     check = f"{scope} service"
     command = " ".join((*(("sudo",) if scope == "system" else ()), "systemctl", *flags))
     active, enabled = unit.get("ActiveState", ""), unit.get("UnitFileState", "")
-    if active == "failed":
+    is_crashing = unit.get("SubState") == "auto-restart"
+    if active == "failed" or is_crashing:
         code = unit.get("ExecMainStatus", "")
-        text = f"{UNIT} failed ({unit.get('Result', '?')}, exit code {code})"
+        did = "fails again and again" if is_crashing else "failed"
+        text = f"{UNIT} {did} ({unit.get('Result', '?')}, exit code {code})"
         kind = int(code) if code.isdigit() and int(code) in CODES else ConfigError.exit_code
         return problem(check, text, f"journalctl {' '.join((*flags, '-u'))} {UNIT} -n 30", kind)
     if active == "activating":
@@ -61,7 +63,7 @@ def _check_linger() -> Iterator[Finding]:
 
 
 def _show(flags: tuple[str, ...]) -> dict[str, str]:
-    properties = "LoadState,ActiveState,UnitFileState,Result,ExecMainStatus"
+    properties = "LoadState,ActiveState,SubState,UnitFileState,Result,ExecMainStatus"
     printed = _run("systemctl", *flags, "show", UNIT, "-p", properties)
     return {key: value for key, _, value in (line.partition("=") for line in printed.splitlines())}
 

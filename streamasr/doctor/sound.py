@@ -9,7 +9,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from streamasr.config import Config
+from streamasr.config import NO_FILES, Config
 from streamasr.doctor.finding import Finding, ok, problem, refused, warning
 from streamasr.doctor.microphone import (
     NO_SOUND,
@@ -28,11 +28,13 @@ ALSA_PLUGIN = "alsa-lib/libasound_module_pcm_pulse.so"
 def check_sound(config: Config) -> Iterator[Finding]:
     """Nothing but the file where a file is heard."""
     heard = config.capture.input
-    if heard in ("none", "-"):
-        yield ok("input", f"{heard}: no microphone is needed")
+    if heard not in NO_FILES:
+        yield _check_file("input", Path(heard))
     elif heard != "mic":
-        yield _check_file(Path(heard))
+        yield ok("input", f"{heard}: no microphone is needed")
     else:
+        if config.capture.fallback is not None:
+            yield _check_file("fallback", config.capture.fallback)
         found = _in_another_process(config)
         causes = [_check_sound_server()]
         if causes[0].state != "ok" or not server_sockets():
@@ -80,15 +82,15 @@ def _send_findings(config: Config, to_parent: Connection) -> None:
         to_parent.send(error)
 
 
-def _check_file(path: Path) -> Finding:
+def _check_file(check: str, path: Path) -> Finding:
     from streamasr.capture.wavfile import AudioFile
     from streamasr.errors import AudioFormatError
 
     try:
         AudioFile(path)
     except (AudioFormatError, CaptureError) as error:
-        return refused("input", error)
-    return ok("input", f"the file {path}")
+        return refused(check, error)
+    return ok(check, f"the file {path}")
 
 
 # ---- The sound server: PulseAudio, or PipeWire in its place. ---------------------------------

@@ -6,6 +6,13 @@ from pathlib import Path
 
 def why_not_writable(path: Path) -> str | None:
     """Why ``path`` could not be made or appended to; None where it could."""
+    try:
+        return _why_not_writable(path)
+    except OSError as error:  # in a folder that is closed to this user, for instance
+        return f"{error.strerror}: {error.filename}"
+
+
+def _why_not_writable(path: Path) -> str | None:
     if path.exists():
         return None if os.access(path, os.W_OK) else f"this user may not write {path}"
     folder = path.parent

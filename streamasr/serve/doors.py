@@ -1,5 +1,6 @@
 """The addresses that the daemon listens on, and the rules at each, before any model is loaded."""
 
+import errno
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -61,7 +62,9 @@ def bind(host: str, port: int, flag: str = "--port") -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
-        raise AddressError(f"no address {host!r}: {error.strerror}; use 127.0.0.1") from None
+        raise AddressError(
+            f"no address {host!r}: {error.strerror}; use {_host_flag(flag)} 127.0.0.1"
+        ) from None
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Every connection inherits these. The kernel would keep megabytes otherwise: of old partials
@@ -78,7 +81,16 @@ def bind(host: str, port: int, flag: str = "--port") -> socket.socket:
 
 def address_taken(host: str, port: int, flag: str, error: OSError) -> AddressError:
     """The error that names the port and the mend."""
+    if error.errno == errno.EADDRNOTAVAIL:
+        return AddressError(
+            f"{host} is no address of this machine; choose one with {_host_flag(flag)}: 127.0.0.1, "
+            "or 0.0.0.0 for all"
+        )
     return AddressError(
         f"cannot listen on {host} port {port}: {error.strerror}; "
         f"choose another with {flag}, or {flag} 0 for any free one"
     )
+
+
+def _host_flag(port_flag: str) -> str:
+    return "--wyoming-host" if port_flag == "--wyoming-port" else "--host"

@@ -33,6 +33,7 @@ from streamasr.training.manifest import Samples
 from streamasr.training.plots import draw_soak, new_figure, save_figure
 from streamasr.training.sounds import SAMPLE_RATE_HZ
 
+LEAST_HOURS, MOST_HOURS = 0.06, 1_000.0
 FEWEST_ROWS = 4
 LOOKS_A_ROW = 12
 VISITS_A_ROW = 4
@@ -45,7 +46,7 @@ SENTENCE_SECONDS = 6.0
 class SoakConfig:
     """What ``streamasr soak`` was asked: so many ``hours`` of audio, of which speech and noise
     are taken from a ``manifest`` and a folder of ``noise`` where they are named. ``log`` gets a
-    JSON line for every row as it ends, ``plot`` a picture of them all."""
+    JSON line for every row as it ends; ``plot`` is where a picture of them all shall be drawn."""
 
     hours: float = 24.0
     manifest: Path | None = None
@@ -61,17 +62,34 @@ def soak(config: SoakConfig, show: Callable[[Row], None] = lambda _: None) -> Re
     ``show`` is called with every row as it ends. A daemon that fails is a verdict. Raises
     ConfigError and AudioFormatError for what was asked, and what ``Recognizer.load`` raises.
     """
+    if not LEAST_HOURS <= config.hours <= MOST_HOURS:  # nor is it nan
+        raise ConfigError(f"--hours must be {LEAST_HOURS:g}..{MOST_HOURS:g}, not {config.hours:g}")
     if not Path("/proc/self/status").exists():
         raise ConfigError("streamasr soak reads /proc, which only Linux has; run it there")
+    # Says now what would be missing at the end.
     if config.plot is not None:
-        new_figure(1, 1)  # says now what would be missing at the end
+        new_figure(1, 1)
+        _check_writable(config.plot, "--plot")
+    if config.log is not None:
+        _check_writable(config.log, "--log")
     rows = max(FEWEST_ROWS, 2 * round(config.hours / 2))
     sounds = Sounds.load(config.manifest, config.noise)
     programme = Programme(sounds, rows, 3600 * config.hours / rows, config.seed)
-    report = asyncio.run(_Soak(programme, config.log, show).run())
-    if config.plot is not None and report.rows:
-        save_figure(draw_soak([asdict(row) for row in report.rows]), config.plot)
-    return report
+    return asyncio.run(_Soak(programme, config.log, show).run())
+
+
+def draw(report: Report, picture: Path) -> None:
+    """The rows as a PNG, where there are any. Raises ConfigError where it cannot be written."""
+    if report.rows:
+        save_figure(draw_soak([asdict(row) for row in report.rows]), picture)
+
+
+def _check_writable(path: Path, flag: str) -> None:
+    """Raises ConfigError."""
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise ConfigError(f"{flag}: {path} cannot be written: {error.strerror}") from None
 
 
 class _Soak:

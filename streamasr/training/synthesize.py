@@ -37,11 +37,11 @@ import soxr
 
 from streamasr.errors import ConfigError, StreamasrError
 from streamasr.training.sounds import KINDS, write_clips
+from streamasr.training.synthesize_options import add_arguments
 
 SAMPLE_RATE_HZ = 16_000
 PEAK = 0.7
 SPEAKING_TIMEOUT_SECONDS = 120
-DEFAULT_VOICES = "flite=4,festival=3,espeak=3"
 
 _APT_PACKAGES = {
     "flite": "flite",
@@ -232,42 +232,6 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     draft = path.with_name(path.name + ".part")
     draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
     draft.replace(path)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``streamasr synthesize``."""
-    parser.add_argument(
-        "text",
-        nargs="*",
-        metavar="TEXT",
-        help="text file, one sentence a line, .xz or plain; - is standard input",
-    )
-    parser.add_argument(
-        "--sounds",
-        type=int,
-        metavar="N",
-        help=f"instead of speech, N clips each of {', '.join(KINDS)}",
-    )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to fill")
-    parser.add_argument(
-        "--limit", type=int, metavar="N", help="at most N sentences, drawn at random by the seed"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    parser.add_argument(
-        "--voices",
-        default=DEFAULT_VOICES,
-        metavar="LIST",
-        help=f"programs, optionally with their shares (default: {DEFAULT_VOICES})",
-    )
-    parser.add_argument("--min-words", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument("--max-words", type=int, default=30, metavar="N", help="default: 30")
-    parser.add_argument(
-        "--exclude",
-        action="append",
-        default=[],
-        metavar="TEXT",
-        help="text file whose sentences are never spoken, a test set for instance; repeatable",
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
