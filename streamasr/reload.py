@@ -73,9 +73,6 @@ class Reloader:
             except Exception:
                 log.exception("not reloaded, all stays as it was")
             await self._engine.beside("trim", give_memory_back)
-            else:
-                continue
-            await self._engine.beside("trim", give_memory_back)  # what was loaded before it failed
 
     async def _reload(self) -> None:
         """Raises StreamasrError; then nothing has changed."""
