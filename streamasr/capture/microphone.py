@@ -3,7 +3,7 @@
 Buffers, in order: PortAudio's own (one block) -> the ring (``ring_seconds``, int16 at the
 device's rate) -> the resampler (a few ms). The callback never waits; it wakes the reader.
 When a device goes away PortAudio raises nothing, the callbacks just stop: so a microphone
-is lost when no callback came for ``SILENT_SECONDS``.
+is lost when no callback came for ``SILENT_SECONDS`` and ``GRACE_SECONDS``.
 """
 
 import re
@@ -23,7 +23,9 @@ from streamasr.errors import CaptureError, DeviceLostError
 from streamasr.frontend.resample import Resampler, Samples, to_mono
 from streamasr.frontend.ring import SampleRing
 
-SILENT_SECONDS = 0.5
+# Together half a second; in the second part a callback comes that had to wait for the interpreter.
+SILENT_SECONDS = 0.4
+GRACE_SECONDS = 0.1
 # A sound server may take its time before the first block (PulseAudio: up to 1.6 s).
 FIRST_BLOCK_SECONDS = 5.0
 # A thread that is ready to run is woken sooner, however busy the machine is.
@@ -182,9 +184,10 @@ class Microphone:
         """False where we did not run meanwhile (stopped by a signal, or swapped out): that says
         nothing of the device. Raises DeviceLostError."""
         begin_seconds = time.monotonic()
-        if self._block_came.wait(self._wait_seconds):
+        if self._block_came.wait(self._wait_seconds) or self._block_came.wait(GRACE_SECONDS):
             return True
-        if time.monotonic() - begin_seconds < self._wait_seconds + OVERSLEPT_SECONDS:
+        waited_seconds = time.monotonic() - begin_seconds
+        if waited_seconds < self._wait_seconds + GRACE_SECONDS + OVERSLEPT_SECONDS:
             raise DeviceLostError(f"the microphone {self.device.name!r} gives no more sound")
         return False
 
