@@ -77,11 +77,14 @@ async def test_muted_nobody_records_and_everybody_is_told(
 
 
 async def test_who_comes_back_is_told_what_he_missed(
-    virtual_microphone: VirtualMicrophone,
+    virtual_microphone: VirtualMicrophone, tmp_path: Path
 ) -> None:
     """A status is no final: it does not wait for who was cut off, and is told as it is now."""
+    config = tmp_path / "streamasr.toml"
+    config.write_text("[serve]\nstatus_interval_seconds = 60\n")
+    arguments = ("--config", str(config), "--input", "mic")
     async with (
-        program("--input", "mic", environment=virtual_microphone.environment) as daemon,
+        program(*arguments, environment=virtual_microphone.environment) as daemon,
         connect(daemon.url) as other,
     ):
         cut = await connect(daemon.url)
