@@ -46,10 +46,12 @@ from streamasr.signals import Signals
 from streamasr.startup import Startup
 from streamasr.wire.native import MicrophoneState
 
-# The parts of the two seconds that a stop may take.
+# The parts of the two seconds that a stop may take: finals, the worker, the history, the captions,
+# the log.
+FINALS_SECONDS = 1.2
 STOP_INPUT_SECONDS = 0.2
-LAST_FINAL_SECONDS = 0.5
-DRAIN_SECONDS = 0.5
+LAST_FINAL_SECONDS = 0.4
+CUT_FINAL_SECONDS = 0.2
 LAST_LINE_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
@@ -363,15 +365,18 @@ class Daemon:
         return stalled_seconds
 
     async def _drain(self) -> None:
-        """The input's last final first, so that viewers get it; then everybody's own."""
+        """The input's last final first, so that viewers get it; then everybody's own, in the time
+        that is left."""
+        loop = asyncio.get_running_loop()
+        end_seconds = loop.time() + FINALS_SECONDS
         if self._stream is not None and self._listener is not None:
             await asyncio.to_thread(self._listener.stop, STOP_INPUT_SECONDS)
             last = asyncio.wrap_future(self._stream.finish("eof"))
             await asyncio.wait((last,), timeout=LAST_FINAL_SECONDS)
             if not last.done():
                 self._stream.discard_backlog()
-                await asyncio.wait((last,), timeout=LAST_FINAL_SECONDS)
-        await self._server.drain(DRAIN_SECONDS)
+                await asyncio.wait((last,), timeout=CUT_FINAL_SECONDS)
+        await self._server.drain((end_seconds - loop.time()) / 2)
 
 
 def _say(line: str) -> None:

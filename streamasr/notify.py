@@ -33,6 +33,7 @@ class Notifier:
             self._socket.settimeout(SEND_SECONDS)
             weakref.finalize(self, self._socket.close)
         self._has_failed = False
+        self._is_stopping = False
         self.watchdog_seconds = _watchdog_seconds(environment) if self._address else None
         """How often ``watchdog`` must be called, at the least; None: never."""
 
@@ -54,8 +55,9 @@ class Notifier:
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """The end has begun, and nobody is told anything after that."""
         self._send("STOPPING=1", "STATUS=stopping")
+        self._is_stopping = True
 
     def watchdog(self) -> None:
         """All is well."""
@@ -66,7 +68,7 @@ class Notifier:
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def _send(self, *lines: str) -> None:
-        if self._socket is None:
+        if self._socket is None or self._is_stopping:
             return
         try:
             self._socket.sendto("\n".join(lines).encode(), self._address)

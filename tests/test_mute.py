@@ -76,6 +76,37 @@ async def test_muted_nobody_records_and_everybody_is_told(
         assert await daemon.stop() < 2.0
 
 
+async def test_who_comes_back_is_told_what_he_missed(
+    virtual_microphone: VirtualMicrophone, tmp_path: Path
+) -> None:
+    """A status is no final: it does not wait for who was cut off, and is told as it is now."""
+    config = tmp_path / "streamasr.toml"
+    config.write_text("[serve]\nstatus_interval_seconds = 60\n")
+    arguments = ("--config", str(config), "--input", "mic")
+    async with (
+        program(*arguments, environment=virtual_microphone.environment) as daemon,
+        connect(daemon.url) as other,
+    ):
+        cut = await connect(daemon.url)
+        hello, _ = await greeted(cut)
+        await cut.send(MUTE)
+        muted = (await until_microphone(cut, "muted"))[-1]
+        cut.transport.abort()
+        await until_microphone(other, "muted")
+        await other.send(UNMUTE)
+        await until_microphone(other, "ok")
+        async with connect(daemon.url) as back:
+            await greeted(back)
+            token = hello["resume_token"]
+            await back.send(
+                json.dumps({"type": "resume", "resume_token": token, "after_seq": muted["seq"]})
+            )
+            *_, resumed = await receive_until(back, type="resumed")
+            status = await receive(back)
+            assert (status["type"], status["microphone"]) == ("status", "ok")
+            assert status["seq"] == resumed["seq"] + 1
+
+
 async def heard(viewer: ClientConnection, microphone: VirtualMicrophone, wav: Path) -> None:
     """Return when a word was understood."""
     microphone.play(wav)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -26,6 +27,17 @@ async def test_without_a_microphone_it_is_ready_at_once(tmp_path: Path) -> None:
             assert ready == "READY=1\nSTATUS=no microphone of its own; 0 speaking, 0 viewing"
             await daemon.stop()
             assert (await systemd.receive()).startswith("STOPPING=1")
+            assert systemd.unread() == []
+
+
+async def test_a_stop_in_the_middle_of_a_reload_is_the_last_that_is_told(tmp_path: Path) -> None:
+    with notify_socket(tmp_path) as systemd:
+        async with program("--input", "none", environment=systemd.environment) as daemon:
+            await systemd.receive_until("READY=1")
+            daemon.process.send_signal(signal.SIGHUP)
+            await systemd.receive_until("RELOADING=1")
+            await daemon.stop()
+            await systemd.receive_until("STOPPING=1")
             assert systemd.unread() == []
 
 

@@ -81,10 +81,12 @@ class Session:
         )
 
     def resume(self, after_seq: int) -> bool:
-        """Say again what came after ``after_seq``; False where that is not known any more."""
+        """Say again what came after ``after_seq``, and how the microphone is now; False where
+        that is not known any more."""
         if not self.outbox.send_again(after_seq):
             return False
         self.outbox.put_resumed(lambda: self.outbox.encoder.encode_resumed(received=self.received))
+        self.show_status(changed=False)  # after that: what waits must not grow with every try
         return True
 
     def show(self, events: list[Event]) -> None:
