@@ -1,8 +1,9 @@
 """How the daemon does, in one line: now and then, and whenever somebody asks."""
 
+import math
+import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from streamasr.engine import Engine
 from streamasr.serve.peer import MicrophoneStatus
@@ -48,7 +49,8 @@ class Counters:
         }
 
     def _line(self, sums: Mapping[str, float]) -> str:
-        """``name=value`` for people and programs."""
+        """``name=value`` for people and programs; ``nan`` for what cannot be found out, because
+        no file descriptor is left."""
         counted = self._metrics.sums()
         streams = self._engine.streams
         audio_seconds = sums["audio_seconds"]
@@ -59,11 +61,19 @@ class Counters:
             "clients": counted["streamasr_connections"],
             "streams": len(streams),
             "backlog_seconds": sum(stream.backlog_seconds for stream in streams),
-            "resident_mib": counted["process_resident_memory_bytes"] / MIB,
-            "open_files": counted["process_open_fds"],
-            "threads": len(list(Path("/proc/self/task").iterdir())),
+            "resident_mib": counted.get("process_resident_memory_bytes", math.nan) / MIB,
+            "open_files": counted.get("process_open_fds", math.nan),
+            "threads": _threads(),
         }
         return " ".join(f"{name}={_short(value)}" for name, value in figures.items())
+
+
+def _threads() -> float:
+    """How many there are; not a number where that cannot be found out."""
+    try:
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+    except OSError:
+        return math.nan
 
 
 def _short(value: float | str) -> str:

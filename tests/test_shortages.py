@@ -89,6 +89,18 @@ async def test_without_a_free_descriptor_clients_go_on(tmp_path: Path, demo_pcm:
             assert await daemon.process.stderr.read() == b""
 
 
+async def test_counters_go_on_without_a_free_descriptor(tmp_path: Path) -> None:
+    config = tmp_path / "streamasr.toml"
+    config.write_text("[log]\ncounters_seconds = 1\n")
+    arguments = ("--config", str(config), "--input", "none")
+    async with program(*arguments, stderr=asyncio.subprocess.PIPE) as daemon:
+        limit_files(daemon, open_files(daemon))
+        await daemon.log_line("open_files=nan")
+        limit_files(daemon, open_files(daemon) + ROOM_FILES)
+        while "nan" in await daemon.log_line("open_files="):
+            pass
+
+
 async def wait_for_hello(url: str) -> None:
     async with connect(url, open_timeout=LIMIT_SECONDS) as client:
         assert (await receive(client))["type"] == "hello"
