@@ -39,7 +39,8 @@ def change_over(old: Stream, new: Stream) -> None:
     network = fresh.network
     again_steps = 0
     if not is_resting:
-        for frames in preroll:
+        for span in preroll:
+            frames = recognizer.logmel(span)
             _, network = recognizer.acoustic.step(frames, network)
             again_steps += len(frames) // recognizer.acoustic.subsampling
     # The network's next step lies its look-ahead before the last that it heard, or is its first.
@@ -55,7 +56,9 @@ def change_over(old: Stream, new: Stream) -> None:
         preroll=preroll,
         first_step=(heard_samples - origin_samples) // step_samples - behind_steps,
         utterance=state.utterance,
+        noise_floor=state.noise_floor,
         voice=voice,
+        missed_chunks=state.missed_chunks if has_detector else 0,
         quiet_samples=state.quiet_samples if has_detector else 0,
         is_resting=is_resting,
         finished=state.finished,

@@ -17,7 +17,9 @@ had begun inside the look-ahead is whole. An endpoint by length falls into runni
 there the network goes on, and the steps after the last whole word begin the next beam.
 
 Between utterances, where no voice was heard for ``REST_SECONDS``, the network and the search
-rest. A voice wakes them, and they hear the pre-roll first, so that nothing is cut off.
+rest. A voice wakes them, and they hear the pre-roll first, so that nothing is cut off. While they
+rest the voice detector rests, too, until something is louder than the room; it also hears first
+what it missed of the pre-roll.
 """
 
 import math
@@ -54,6 +56,7 @@ from streamasr.events import (
     Word,
 )
 from streamasr.frontend.logmel import LogMel
+from streamasr.frontend.noise_floor import NoiseFloor
 from streamasr.frontend.voice import VoiceDetector, VoiceState, voice_fits
 
 CHUNK_FRAMES = 16
@@ -66,7 +69,6 @@ _KEPT_SHARE = 0.5
 """The part of ``partial_share`` that is enough for a word that the last partial showed."""
 
 Samples = NDArray[np.float32]
-Frames = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -77,9 +79,11 @@ class StreamState:
     Steps are counted from ``origin_samples``, where the network last began anew without
     pre-roll; ``first_step`` is the beam's first.
     ``missing_steps`` outputs of the network still belong to no audio (its look-ahead).
+    ``preroll`` holds the samples of which the frames of the last chunks are made.
     ``quiet_samples`` were heard since the last voice (0 where ``voice``, the detector's memory, is
     None: then the stream never rests). While the stream rests, ``network`` and
-    ``beam`` are as at the beginning, and ``first_step`` is that of the next chunk.
+    ``beam`` are as at the beginning, ``first_step`` is that of the next chunk, and the detector
+    has not heard the last ``missed_chunks``.
     """
 
     samples: Samples
@@ -87,12 +91,14 @@ class StreamState:
     origin_samples: int
     network: AcousticState
     missing_steps: int
-    preroll: tuple[Frames, ...]
+    preroll: tuple[Samples, ...]
     beam: Beam | CharacterBeam
     first_step: int
     utterance: int
     activity: Activity
+    noise_floor: NoiseFloor
     voice: VoiceState | None
+    missed_chunks: int
     quiet_samples: int
     is_resting: bool
     speech_started: bool
@@ -114,8 +120,9 @@ class StreamState:
     def _rest(self) -> tuple[object, ...]:
         return (
             self.fed_samples, self.origin_samples, self.network, self.missing_steps, self.beam,
-            self.first_step, self.utterance, self.activity, self.voice, self.quiet_samples,
-            self.is_resting, self.speech_started, self.partial, self.finished,
+            self.first_step, self.utterance, self.activity, self.noise_floor, self.voice,
+            self.missed_chunks, self.quiet_samples, self.is_resting, self.speech_started,
+            self.partial, self.finished,
         )  # fmt: skip
 
 
@@ -220,7 +227,9 @@ class Recognizer:
             first_step=0,
             utterance=0,
             activity=Activity(),
+            noise_floor=NoiseFloor(),
             voice=None if self.voice is None else self.voice.start(),
+            missed_chunks=0,
             quiet_samples=0,
             is_resting=self.voice is not None,
             speech_started=False,
@@ -316,19 +325,19 @@ class Stream:
 
     def _hear_chunk(self, state: StreamState, events: list[Event]) -> StreamState:
         recognizer = self.recognizer
-        frames = recognizer.logmel(state.samples[: recognizer.logmel.samples_for(CHUNK_FRAMES)])
+        span = state.samples[: recognizer.logmel.samples_for(CHUNK_FRAMES)].copy()
         if recognizer.voice is not None:
             state = self._heed_voice(recognizer.voice, state)
         state = replace(state, samples=state.samples[recognizer.chunk_samples :])
         if state.is_resting and state.quiet_samples:
             return replace(
                 state,
-                preroll=(*state.preroll, frames)[-PREROLL_CHUNKS:],
+                preroll=(*state.preroll, span)[-PREROLL_CHUNKS:],
                 first_step=state.first_step + self._chunk_steps,
             )
         if state.is_resting:
             state = self._wake(state, events)
-        state = self._hear_frames(state, frames, events)
+        state = self._hear_span(state, span, events)
         rest_samples = REST_SECONDS * recognizer.sample_rate_hz
         if not state.speech_started and state.quiet_samples >= rest_samples:
             return self._rest(state)
@@ -337,11 +346,23 @@ class Stream:
     def _heed_voice(self, detector: VoiceDetector, state: StreamState) -> StreamState:
         """Count how long no voice was heard, the chunk that comes next included."""
         assert state.voice is not None
-        chunk = state.samples[: self.recognizer.chunk_samples]
-        probabilities, voice = detector.step(chunk, state.voice)
-        is_heard = bool(np.max(probabilities) >= VOICE_PROBABILITY)
-        quiet_samples = 0 if is_heard else state.quiet_samples + len(chunk)
-        return replace(state, voice=voice, quiet_samples=quiet_samples)
+        chunk_samples = self.recognizer.chunk_samples
+        chunk = state.samples[:chunk_samples]
+        noise_floor, is_louder = state.noise_floor.hear(chunk)
+        state = replace(state, noise_floor=noise_floor)
+        quiet_samples = state.quiet_samples + chunk_samples
+        if state.is_resting and not is_louder:
+            missed_chunks = min(state.missed_chunks + 1, PREROLL_CHUNKS + 1)
+            return replace(state, missed_chunks=missed_chunks, quiet_samples=quiet_samples)
+        has_gap = state.missed_chunks > len(state.preroll)
+        missed = state.preroll[-state.missed_chunks :] if state.missed_chunks else ()
+        probabilities, voice = detector.step(
+            np.concatenate([*(span[:chunk_samples] for span in missed), chunk]),
+            detector.start() if has_gap else state.voice,
+        )
+        if np.max(probabilities) >= VOICE_PROBABILITY:
+            quiet_samples = 0
+        return replace(state, voice=voice, missed_chunks=0, quiet_samples=quiet_samples)
 
     def _rest(self, state: StreamState) -> StreamState:
         """Forget the network and the beam, in which nothing was said."""
@@ -366,13 +387,14 @@ class Stream:
             preroll=(),
             first_step=state.first_step - len(preroll) * self._chunk_steps,
         )
-        for frames in preroll:
-            state = self._hear_frames(state, frames, events)
+        for span in preroll:
+            state = self._hear_span(state, span, events)
         return state
 
-    def _hear_frames(self, state: StreamState, frames: Frames, events: list[Event]) -> StreamState:
+    def _hear_span(self, state: StreamState, span: Samples, events: list[Event]) -> StreamState:
         """Run one chunk through the network and the search, and say what is new."""
         recognizer = self.recognizer
+        frames = recognizer.logmel(span)
         log_probs, network = recognizer.acoustic.step(frames, state.network)
         heard = recognizer.head(log_probs)
         skipped = min(state.missing_steps, len(heard))
@@ -381,7 +403,7 @@ class Stream:
             state,
             network=network,
             missing_steps=state.missing_steps - skipped,
-            preroll=(*state.preroll, frames)[-PREROLL_CHUNKS:],
+            preroll=(*state.preroll, span)[-PREROLL_CHUNKS:],
             beam=self._search.advance(state.beam, steps),
         )
         state = self._speak(self._listen(state, steps), events)
@@ -516,8 +538,8 @@ class Stream:
     def _restart(self, state: StreamState) -> StreamState:
         """A fresh network that has heard the pre-roll again; its outputs are known already."""
         network = self.recognizer.acoustic.start()
-        for frames in state.preroll:
-            _, network = self.recognizer.acoustic.step(frames, network)
+        for span in state.preroll:
+            _, network = self.recognizer.acoustic.step(self.recognizer.logmel(span), network)
         return replace(state, network=network)
 
     def _seconds(self, state: StreamState, step: int, shift_seconds: float = 0.0) -> float:

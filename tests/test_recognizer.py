@@ -144,7 +144,7 @@ def test_a_stream_can_go_on_from_a_copied_state(
 
 def state_bytes(stream: Stream) -> int:
     state = stream.state
-    preroll = sum(frames.nbytes for frames in state.preroll)
+    preroll = sum(samples.nbytes for samples in state.preroll)
     return state.samples.nbytes + preroll + state.network.size_bytes
 
 
