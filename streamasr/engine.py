@@ -160,10 +160,11 @@ class EngineStream:
             if self._finish is not None:
                 raise StreamFinished("audio was fed after the stream was finished")
             if not self._has_room(len(audio)):
+                limit_seconds = self._limit_units / self._units_per_second
                 raise ProtocolError(
                     "backlog",
-                    f"more than {self._engine.max_backlog_seconds:g} s of audio is waiting to be "
-                    "recognised; send no faster than real time",
+                    f"more than {limit_seconds:g} s of audio is waiting to be recognised; "
+                    "send no faster than real time",
                     fatal=True,
                 )
             if len(audio) and not self._broken:
@@ -174,7 +175,7 @@ class EngineStream:
     def room_for(self, audio: bytes | Samples) -> "Future[None]":
         """Resolved as soon as ``feed(audio)`` would not exceed the backlog. Audio longer
         than the whole backlog never fits: cut it first."""
-        room = _pending()
+        room: Future[None] = _pending()
         with self._engine.lock:
             if self._has_room(len(audio)):
                 room.set_result(None)
@@ -282,10 +283,10 @@ class EngineStream:
         return self._stream.feed(samples) if len(samples) else []
 
 
-def _pending() -> "Future[None]":
+def _pending() -> "Future[T]":
     """A future that nobody but the engine can resolve: a waiter that gives up must not
     cancel what others wait for."""
-    future: Future[None] = Future()
+    future: Future[T] = Future()
     future.set_running_or_notify_cancel()
     return future
 
@@ -306,7 +307,7 @@ class Engine:
         self._observe = observe
         self.lock = threading.Condition()
         self.line: deque[EngineStream] = deque()
-        self.making_search = asyncio.Lock()
+        self._beside = asyncio.Lock()
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -340,6 +341,22 @@ class Engine:
             endpoint=endpoint, max_alternatives=max_alternatives, search=search
         )
         return EngineStream(self, stream, pcm, deliver, fail)
+
+    async def beside(self, name: str, compute: Callable[[], T]) -> T:
+        """Compute what takes long on a thread of that name; what that raises is raised. One at
+        a time, or they would take the processor from the worker."""
+        made: Future[T] = _pending()
+
+        def run() -> None:
+            try:
+                made.set_result(compute())
+            except BaseException as error:
+                made.set_exception(error)
+
+        async with self._beside:
+            # A daemon: a stop waits for none, as it would for the loop's own threads.
+            threading.Thread(target=run, name=name, daemon=True).start()
+            return await asyncio.wrap_future(made)
 
     def _work(self) -> None:
         while True:

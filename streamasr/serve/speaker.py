@@ -1,9 +1,7 @@
 """A client's own audio on its way into the engine: the same for every protocol."""
 
 import asyncio
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from streamasr.config import EndpointConfig
 from streamasr.decoder.expected import Expected, Search
@@ -20,20 +18,8 @@ async def search_for(engine: Engine, expected: Expected) -> Search:
 
     Raises ProtocolError ``bad_phrases``.
     """
-    made: Future[Search] = Future()
-    made.set_running_or_notify_cancel()
-
-    def make() -> None:
-        try:
-            made.set_result(engine.recognizer.search_for(expected))
-        except BaseException as error:
-            made.set_exception(error)
-
     try:
-        async with engine.making_search:  # one at a time, or they take the processor from all
-            # A daemon: a stop waits for no search, as it would for the loop's own threads.
-            threading.Thread(target=make, name="search", daemon=True).start()
-            return await asyncio.wrap_future(made)
+        return await engine.beside("search", lambda: engine.recognizer.search_for(expected))
     except (ConfigError, LanguageModelError) as error:
         raise ProtocolError("bad_phrases", str(error)) from None
 
