@@ -40,6 +40,7 @@ from streamasr.engine_stream import (
     Mark,
     PcmFormat,
     Wishes,
+    pending,
 )
 from streamasr.errors import AudioFormatError, StreamasrError
 from streamasr.events import Event, Final
@@ -158,8 +159,7 @@ class Engine:
     async def beside(self, name: str, compute: Callable[[], T]) -> T:
         """Compute what takes long on a thread of that name; what that raises is raised. One at
         a time, or they would take the processor from the worker."""
-        made: Future[T] = Future()
-        made.set_running_or_notify_cancel()
+        made: Future[T] = pending()
 
         def run() -> None:
             try:

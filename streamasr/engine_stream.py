@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ TURN_SECONDS = 0.16
 BACKLOG_BYTES = 16 << 20
 """A stream's backlog is never larger, however many bytes its seconds have."""
 
+T = TypeVar("T")
 Deliver = Callable[[list[Event]], None]
 Fail = Callable[[Exception], None]
 
@@ -112,7 +114,6 @@ class EngineStream:
             self._decoder = PcmDecoder(pcm.encoding, pcm.channels)
             self._resampler = Resampler(pcm.sample_rate_hz, rate_hz)
             self._units_per_second = pcm.sample_rate_hz * pcm.channels * SAMPLE_BYTES[pcm.encoding]
-        self._max_backlog_seconds = max_backlog_seconds
         self._limit_units = max_backlog_seconds * self._units_per_second
         if pcm is not None:
             self._limit_units = min(self._limit_units, BACKLOG_BYTES)
@@ -161,10 +162,11 @@ class EngineStream:
             if self._finish is not None:
                 raise StreamFinished("audio was fed after the stream was finished")
             if not self._has_room(len(audio)):
+                limit_seconds = self._limit_units / self._units_per_second
                 raise ProtocolError(
                     "backlog",
-                    f"more than {self._max_backlog_seconds:g} s of audio is waiting to be "
-                    "recognised; send no faster than real time",
+                    f"more than {limit_seconds:g} s of audio is waiting to be recognised; "
+                    "send no faster than real time",
                     fatal=True,
                 )
             if len(audio) and not self.is_broken:
@@ -175,7 +177,7 @@ class EngineStream:
     def room_for(self, audio: bytes | Samples) -> "Future[None]":
         """Resolved as soon as ``feed(audio)`` would not exceed the backlog. Audio longer
         than the whole backlog never fits: cut it first."""
-        room = _pending()
+        room: Future[None] = pending()
         with self._lock:
             if self._has_room(len(audio)):
                 room.set_result(None)
@@ -186,7 +188,7 @@ class EngineStream:
     def heard(self) -> "Future[None]":
         """Resolved when the events of everything fed so far were delivered."""
         with self._lock:
-            mark = Mark(_pending(), time.perf_counter())
+            mark = Mark(pending(), time.perf_counter())
             self._queue(mark)
             return mark.done
 
@@ -296,7 +298,7 @@ class EngineStream:
             room.set_result(None)
 
     def _queue_end(self, reason: EndReason, *, last: bool) -> "Future[None]":
-        end = End(_pending(), time.perf_counter(), reason, last)
+        end = End(pending(), time.perf_counter(), reason, last)
         self._queue(end)
         return end.done
 
@@ -315,9 +317,9 @@ class EngineStream:
         return np.concatenate([part for part in parts if not isinstance(part, bytes)])
 
 
-def _pending() -> "Future[None]":
+def pending() -> "Future[T]":
     """A future that nobody but the engine can resolve: a waiter that gives up must not
     cancel what others wait for."""
-    future: Future[None] = Future()
+    future: Future[T] = Future()
     future.set_running_or_notify_cancel()
     return future

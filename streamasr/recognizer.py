@@ -345,24 +345,30 @@ class Stream:
 
     def _heed_voice(self, detector: VoiceDetector, state: StreamState) -> StreamState:
         """Count how long no voice was heard, the chunk that comes next included."""
-        assert state.voice is not None
+        voice = state.voice
+        assert voice is not None
         chunk_samples = self.recognizer.chunk_samples
         chunk = state.samples[:chunk_samples]
         noise_floor, is_louder = state.noise_floor.hear(chunk)
-        state = replace(state, noise_floor=noise_floor)
         quiet_samples = state.quiet_samples + chunk_samples
         if state.is_resting and not is_louder:
             missed_chunks = min(state.missed_chunks + 1, PREROLL_CHUNKS + 1)
-            return replace(state, missed_chunks=missed_chunks, quiet_samples=quiet_samples)
-        has_gap = state.missed_chunks > len(state.preroll)
-        missed = state.preroll[-state.missed_chunks :] if state.missed_chunks else ()
-        probabilities, voice = detector.step(
-            np.concatenate([*(span[:chunk_samples] for span in missed), chunk]),
-            detector.start() if has_gap else state.voice,
+        else:
+            known = state.preroll[len(state.preroll) - state.missed_chunks :]
+            if state.missed_chunks > len(state.preroll):
+                known, voice = state.preroll, detector.start()
+            parts = [*(span[:chunk_samples] for span in known), chunk]
+            probabilities, voice = detector.step(np.concatenate(parts), voice)
+            missed_chunks = 0
+            if np.max(probabilities) >= VOICE_PROBABILITY:
+                quiet_samples = 0
+        return replace(
+            state,
+            noise_floor=noise_floor,
+            voice=voice,
+            missed_chunks=missed_chunks,
+            quiet_samples=quiet_samples,
         )
-        if np.max(probabilities) >= VOICE_PROBABILITY:
-            quiet_samples = 0
-        return replace(state, voice=voice, missed_chunks=0, quiet_samples=quiet_samples)
 
     def _rest(self, state: StreamState) -> StreamState:
         """Forget the network and the beam, in which nothing was said."""

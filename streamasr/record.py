@@ -39,6 +39,8 @@ COUNT_SECONDS = 0.5
 QUIET_PEAK_DB = -30.0
 FULL_SCALE = 32_700 / 32_768
 CLIPPED_SAMPLES = 8
+# A session ends with its microphone; a sound server on a busy machine pauses now and then.
+PATIENCE_SECONDS = 5.0
 LONGEST_TEXT = 200  # letters; a file is named after its text
 
 
@@ -83,7 +85,7 @@ def record(config: RecordConfig) -> None:
     if not missing:
         console.print(f"{config.manifest}: all {len(clips)} clips are there")
         return
-    microphone = Microphone(CaptureConfig(device=config.device), SAMPLE_RATE_HZ)
+    microphone = Microphone(CaptureConfig(device=config.device), SAMPLE_RATE_HZ, PATIENCE_SECONDS)
     kept: dict[Path, str | None] = {}
     try:
         for number, clip in enumerate(missing, start=1):

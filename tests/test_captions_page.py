@@ -57,8 +57,12 @@ async def test_tentative_words_come_first_and_then_the_finals(
         opened(browser, page_of(daemon.url), expected_error="ERR_CONNECTION_REFUSED") as page,
     ):
         receiving = asyncio.create_task(receive_rest(viewer))
-        await expect(page.locator("#tentative")).not_to_be_empty()
-        assert await page.locator("#tentative").is_visible()
+        await page.wait_for_function(
+            """() => {
+                const tentative = document.getElementById("tentative");
+                return tentative.textContent && tentative.checkVisibility();
+            }"""
+        )
         heard = [final["text"] for final in finals(await receiving)]
         assert heard
         await expect(page.locator("#finals p")).to_have_text(heard)

@@ -90,6 +90,19 @@ def test_a_device_that_goes_away_is_noticed_and_can_come_back(heard: VirtualMicr
         again.close()
 
 
+def test_who_cannot_open_it_again_waits_longer(heard: VirtualMicrophone) -> None:
+    microphone = Microphone(CaptureConfig(), silent_seconds=1.5)
+    microphone.read()
+    heard.stop()
+    stopped_at = time.monotonic()
+    try:
+        with pytest.raises(DeviceLostError, match="no more sound"):
+            listen(microphone, lambda samples: len(samples) > 16_000 * LIMIT_SECONDS)
+        assert time.monotonic() - stopped_at >= 1.5
+    finally:
+        microphone.close()
+
+
 def test_devices_are_listed_and_chosen_by_name_or_index(heard: VirtualMicrophone) -> None:
     devices = list_devices()
     default = next(device for device in devices if device.is_default)

@@ -3,7 +3,7 @@
 Buffers, in order: PortAudio's own (one block) -> the ring (``ring_seconds``, int16 at the
 device's rate) -> the resampler (a few ms). The callback never waits; it wakes the reader.
 When a device goes away PortAudio raises nothing, the callbacks just stop: so a microphone
-is lost when no callback came for ``SILENT_SECONDS`` and ``GRACE_SECONDS``.
+is lost when no callback came for ``silent_seconds`` and ``GRACE_SECONDS``.
 """
 
 import re
@@ -110,13 +110,21 @@ class Microphone:
     """An open input device. ``read`` belongs to one thread.
 
     The constructor raises CaptureError where the device cannot be opened. Open it only when
-    the model is loaded: nobody reads the ring before. Opening and closing take as long as a
-    sound server hangs, but hold nobody up who is on another thread.
+    the model is loaded: nobody reads the ring before. ``silent_seconds`` without a block mean
+    that it is lost: who can open it again had better know soon, who cannot had better wait.
+    Opening and closing take as long as a sound server hangs, but hold nobody up who is on
+    another thread.
     """
 
-    def __init__(self, config: CaptureConfig, sample_rate_hz: int = 16_000) -> None:
+    def __init__(
+        self,
+        config: CaptureConfig,
+        sample_rate_hz: int = 16_000,
+        silent_seconds: float = SILENT_SECONDS,
+    ) -> None:
         self._config = config
         self._sample_rate_hz = sample_rate_hz
+        self._silent_seconds = silent_seconds
         self._block_came = threading.Event()
         self._wait_seconds = FIRST_BLOCK_SECONDS
         self.overflows = 0
@@ -157,7 +165,7 @@ class Microphone:
         self._block_came.clear()
         _, pcm = self._ring.read()
         if len(pcm):
-            self._wait_seconds = SILENT_SECONDS
+            self._wait_seconds = self._silent_seconds
         self.clipped_samples += int(np.count_nonzero((pcm == FULL_SCALE) | (pcm <= -FULL_SCALE)))
         frames = pcm.astype(np.float32) / np.float32(32768.0)
         return self._resampler.process(to_mono(frames.reshape(-1, self._channels)))

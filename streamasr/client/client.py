@@ -110,8 +110,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self._first_connection, early = await self._arrive()
-        connection = self._first_connection
-        self._running = asyncio.create_task(self._run(connection, early))
+        self._running = asyncio.create_task(self._run(self._first_connection, early))
         self._running.add_done_callback(lambda _: self._changed.tell())
         return self
 
@@ -302,11 +301,11 @@ class Client:
         except ConnectionClosed:
             if self._is_closing and connection.close_code == CloseCode.NORMAL_CLOSURE:
                 return None
-            reason = connection.close_reason
+            reason = None
             if connection.close_code == CloseCode.MESSAGE_TOO_BIG:
                 reason = "message_too_big"  # also where the websocket layer said it, with no reason
-            elif connection.close_code != CloseCode.POLICY_VIOLATION:
-                reason = None
+            elif connection.close_code == CloseCode.POLICY_VIOLATION:
+                reason = connection.close_reason
             if reason:
                 raise self._fatal(ServerError(reason, REFUSED.format(reason), True)) from None
             return GONE

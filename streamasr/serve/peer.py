@@ -110,16 +110,17 @@ async def until_ending(work: Callable[[], Awaitable[None]], ending: asyncio.Futu
 
 def internal_error(result: object) -> ProtocolError | None:
     """What a peer is told of a defect, which is logged; None where it is none."""
-    log_defect(result)
-    if not isinstance(result, Exception) or isinstance(result, _EXPECTED):
+    if not log_defect(result):
         return None
     return ProtocolError("internal", "it failed here; see the daemon's log", fatal=True)
 
 
-def log_defect(result: object) -> None:
-    """Log what should not have happened; peers that go away may."""
-    if isinstance(result, Exception) and not isinstance(result, _EXPECTED):
-        log.error("a connection failed", exc_info=result)
+def log_defect(result: object) -> bool:
+    """Log what should not have happened, and whether it has; peers that go away may."""
+    if not isinstance(result, Exception) or isinstance(result, _EXPECTED):
+        return False
+    log.error("a connection failed", exc_info=result)
+    return True
 
 
 def idle_error(idle_seconds: float) -> ProtocolError:
