@@ -11,6 +11,7 @@ import asyncio
 import faulthandler
 import os
 import signal
+import stat
 from collections.abc import Callable
 from types import FrameType
 from typing import BinaryIO
@@ -20,8 +21,9 @@ class Signals:
     """What has been asked for while the program starts is done when it runs."""
 
     def __init__(self, output: BinaryIO) -> None:
-        """``output`` gets the stacks, and those of a crash, too; it must stay open."""
-        self._output = output
+        """``output`` gets the stacks, and those of a crash, too; it must stay open. What it does
+        not take at once is lost."""
+        self._output = output = _never_waiting(output)
         self._terminals = [number for number in (0, 1, 2) if os.isatty(number)]
         self._must_reload = False
         faulthandler.enable(output)
@@ -57,3 +59,16 @@ class Signals:
     def _has_lost_terminal(self) -> bool:
         """After a hangup a terminal is none any more."""
         return any(not os.isatty(number) for number in self._terminals)
+
+
+def _never_waiting(file: BinaryIO) -> BinaryIO:
+    """The same pipe or terminal, opened once more, so that nobody else's writing changes: what it
+    cannot take at once is lost. A file and the journal always take it."""
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISFIFO(mode) and not file.isatty():
+        return file
+    try:
+        again = os.open(f"/dev/fd/{file.fileno()}", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:  # somebody else's terminal
+        return file
+    return os.fdopen(again, "wb", buffering=0)

@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from websockets.asyncio.client import connect
+
 from tests.notify_socket import notify_socket
-from tests.running_daemon import START_SECONDS, program
+from tests.running_daemon import START_SECONDS, program, receive
 from tests.virtual_microphone import VirtualMicrophone
 
+BUFFER_BYTES = 64 << 10  # of a pipe
+STACKS_BYTES = 2_000  # at least, of all threads
 PIPE = asyncio.subprocess.PIPE
 
 
@@ -29,6 +33,21 @@ async def test_sigusr1_shows_stacks_and_figures() -> None:
         assert "engine.py" in daemon.logged  # the worker's stack
         await daemon.stop()
         assert daemon.process.returncode == 0
+
+
+async def test_stacks_that_nobody_reads_hold_nobody_up() -> None:
+    nobody_reads, stderr = os.pipe()
+    try:
+        async with program("--input", "none", stderr=stderr) as daemon:
+            for _ in range(BUFFER_BYTES // STACKS_BYTES + 5):
+                daemon.process.send_signal(signal.SIGUSR1)
+                async with connect(daemon.url) as client:  # it answers, so the signal was heard
+                    await receive(client)
+            await daemon.stop()
+            assert daemon.process.returncode == 0
+    finally:
+        os.close(nobody_reads)
+        os.close(stderr)
 
 
 def test_stacks_come_where_python_is_stuck() -> None:
@@ -99,7 +118,8 @@ async def test_signals_that_come_last_do_not_kill_it() -> None:
             ended = asyncio.create_task(daemon.stop())
             while not ended.done():
                 with suppress(ProcessLookupError):
-                    daemon.process.send_signal(number)
+                    # process.send_signal would take its exit status from asyncio.
+                    os.kill(daemon.process.pid, number)
                 await asyncio.sleep(0)
             await ended
             assert daemon.process.returncode == 0
