@@ -12,6 +12,7 @@ from streamasr.acoustic.checkpoint import load_checkpoint
 from streamasr.config import DecoderConfig, EndpointConfig, ModelConfig, shipped
 from streamasr.errors import CheckpointError
 from streamasr.events import Event, Final, Partial, SpeechStarted
+from streamasr.frontend.noise_floor import NoiseFloor
 from streamasr.frontend.voice import WINDOW_SAMPLES, VoiceDetector
 from streamasr.recognizer import (
     CHUNK_FRAMES,
@@ -24,6 +25,7 @@ from streamasr.recognizer import (
 
 RATE_HZ = 16_000
 SENTENCE_SAMPLES = 6 * RATE_HZ
+CHUNK_SAMPLES = 2560
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,62 @@ def test_resting_changes_no_word(
         for word, same in zip(one.words, other.words, strict=True):
             assert word.start_seconds - same.start_seconds == step
             assert word.end_seconds - same.end_seconds == step
+
+
+def test_the_detector_rests_where_nothing_is_louder_than_the_room(
+    recognizer: Recognizer, demo: Samples
+) -> None:
+    stream = recognizer.stream()
+    stream.feed(room(30))  # a stream that knows the room
+    before = stream.state
+    stream.feed(room(3))
+    assert stream.state.voice is before.voice
+    assert stream.state.missed_chunks == PREROLL_CHUNKS + 1
+    stream.feed(demo[:RATE_HZ])
+    assert stream.state.missed_chunks == 0
+    assert not stream.state.is_resting
+
+
+def louder(*parts: Samples) -> list[bool]:
+    """For each chunk of 160 ms whether it is louder than what came before."""
+    floor, told = NoiseFloor(), []
+    samples = np.concatenate(parts)
+    for chunk in samples[: len(samples) // CHUNK_SAMPLES * CHUNK_SAMPLES].reshape(
+        -1, CHUNK_SAMPLES
+    ):
+        floor, is_louder = floor.hear(chunk)
+        told.append(is_louder)
+    return told
+
+
+def hum(seconds: float, level: float = 0.1) -> Samples:
+    """Of the mains, with two overtones."""
+    times = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    tones = sum(np.sin(2 * np.pi * hz * times) / number for number, hz in enumerate((50, 100), 1))
+    return (level * tones).astype(np.float32) + 0.1  # and a converter that is off centre
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-4, 1e-2, 0.1])
+def test_a_room_is_not_louder_than_itself(level: float) -> None:
+    told = louder(room(60, level))
+    assert not any(told[len(told) // 2 :])
+
+
+@pytest.mark.parametrize("background", [room(60), room(60, 2e-3), room(60) + hum(60)])
+def test_a_voice_is_louder_than_the_room(demo: Samples, background: Samples) -> None:
+    """Speech of -46 dB of full scale, less than the hum has."""
+    quiet_voice = demo[:SENTENCE_SAMPLES] * np.float32(0.005 / np.std(demo[:SENTENCE_SAMPLES]))
+    spoken = background[: len(quiet_voice)] + quiet_voice
+    told = louder(background, spoken)[len(background) // CHUNK_SAMPLES :]
+    begins = int(np.argmax(np.abs(quiet_voice) > 0.1 * np.max(quiet_voice))) // CHUNK_SAMPLES
+    assert any(told[begins : begins + 2])
+    assert np.mean(told) > 0.3
+
+
+def test_the_floor_follows_a_room_that_becomes_louder() -> None:
+    told = louder(room(30), room(60, 1e-2))
+    assert any(told[30 * RATE_HZ // CHUNK_SAMPLES :])
+    assert not any(told[60 * RATE_HZ // CHUNK_SAMPLES :])
 
 
 def test_who_never_rests_has_no_detector(restless: Recognizer) -> None:
