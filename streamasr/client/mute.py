@@ -30,7 +30,8 @@ async def set_muted(
             async for event in client:
                 match event:
                     case ServerError(code="no_microphone"):
-                        raise CaptureError(f"{event.message}; it hears a file, a pipe or nothing")
+                        mend = "it hears a file, a pipe or nothing; --input mic gives it one"
+                        raise CaptureError(f"{event.message}: {mend}")
                     case ServerError():
                         raise ProtocolError(event.code, event.message)
                     case Status() if event.received and (event.microphone == "muted") == muted:
