@@ -115,7 +115,7 @@ async def test_the_journal_gets_priorities_and_no_time(demo_pcm: bytes) -> None:
             os.close(writing)
             await speak(daemon.url, demo_pcm)
             await daemon.stop()
-        assert re.fullmatch(f"<6>{UTTERANCE.pattern}\n", log.read())
+        assert re.fullmatch(f"<6>ready after .*\n<6>{UTTERANCE.pattern}\n", log.read())
 
 
 async def test_beside_captions_only_warnings_are_shown(demo_wav: Path) -> None:
