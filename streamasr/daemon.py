@@ -83,6 +83,7 @@ def _run(
     captions: bool,
     startup: Startup,
 ) -> None:
+    """Once there is something to drain it never returns: it leaves with its exit code."""
     signals = Signals(logs.file)
     switch = MuteSwitch.of_environment()
     may_mute = config.capture.input == "mic"
@@ -108,19 +109,19 @@ def _run(
             config, recognizer, source, switch, history, captions=captions, startup=startup
         )
         del recognizer  # where it is replaced, it must be free to go
-        exit_code = 0
+        failure: StreamasrError | None = None
         try:
             # Never closed: then a late signal would do what it does by default, which is to kill.
             asyncio.new_event_loop().run_until_complete(daemon.run(doors, signals, read))
         except StreamasrError as error:
-            logs.stop()
-            complain(str(error))
-            exit_code = error.exit_code
+            failure = error
         finally:
             _let_go_of_stdout()
         logs.stop()
+        if failure is not None:
+            _complain_in_time(str(failure))
         # To free the models takes a second, and a reload that is still loading would abort.
-        os._exit(exit_code)
+        os._exit(0 if failure is None else failure.exit_code)
 
 
 class Daemon:
@@ -230,7 +231,7 @@ class Daemon:
         if self._source is None:
             return
         loop = asyncio.get_running_loop()
-        name = "microphone" if isinstance(self._source, Microphone) else "input"
+        name = "microphone" if self._has_microphone else "input"
         self._stream = self._engine.open(self._show, self._fail, name=name)
         self._listener = listener = Listener(self._stream, self._sample_rate_hz)
         if isinstance(self._source, Microphone | Awaited):
@@ -384,6 +385,13 @@ def _say(line: str) -> None:
     goes on all the same."""
     with suppress(OSError):
         print(line, flush=True)
+
+
+def _complain_in_time(text: str) -> None:
+    """Nobody may be reading."""
+    writer = threading.Thread(target=complain, args=(text,), daemon=True)
+    writer.start()
+    writer.join(LAST_LINE_SECONDS)
 
 
 def _let_go_of_stdout() -> None:

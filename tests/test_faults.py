@@ -121,6 +121,15 @@ async def test_nobody_takes_what_it_prints(
         assert daemon.process.returncode == 0
 
 
+@pytest.mark.parametrize("output", [disk_full, reader_gone, reader_hangs, closed])
+async def test_nobody_takes_why_it_ends(output: Callable[[], int | None], tmp_path: Path) -> None:
+    async with printing_to(output(), tmp_path) as daemon:
+        assert daemon.process.stdin is not None
+        daemon.process.stdin.write(bytes(32_001))  # half a sample too much
+        daemon.process.stdin.close()
+        assert await daemon.process.wait() == 3
+
+
 # ---- Its files are replaced under it. -------------------------------------------------------
 
 

@@ -213,6 +213,8 @@ def draw_soak(rows: Sequence[Mapping[str, float]]) -> "Figure":
         "computing for a chunk of the control, ms": {
             "median": "chunk_p50_ms",
             "95 %": "chunk_p95_ms",
+            "fresh stream, median": "fresh_p50_ms",
+            "fresh stream, 95 %": "fresh_p95_ms",
         },
         "open at the end of each row": {"files": "open_files", "threads": "threads"},
         "finals in each row": {"finals": "finals"},
