@@ -340,6 +340,8 @@ class Stream:
         state = self._hear_span(state, span, events)
         rest_samples = REST_SECONDS * recognizer.sample_rate_hz
         if not state.speech_started and state.quiet_samples >= rest_samples:
+            # Whole words begin speech; the last one may still wait for its end.
+            state = self._end_utterance(state, "silence", "silence_without_words", events)
             return self._rest(state)
         return state
 
