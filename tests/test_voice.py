@@ -185,6 +185,25 @@ def test_the_floor_follows_a_room_that_becomes_louder() -> None:
     assert not any(told[60 * RATE_HZ // CHUNK_SAMPLES :])
 
 
+def test_the_end_of_a_noise_hides_no_voice(demo: Samples) -> None:
+    """Who speaks when the kettle falls silent is louder than the room that comes to light."""
+    noise = room(30, 0.03)
+    quiet_voice = demo[:SENTENCE_SAMPLES] * np.float32(0.003 / np.std(demo[:SENTENCE_SAMPLES]))
+    begins = int(np.argmax(np.abs(quiet_voice) > 0.1 * np.max(quiet_voice)))
+    told = louder(noise[: len(noise) // CHUNK_SAMPLES * CHUNK_SAMPLES], quiet_voice[begins:])
+    assert told[len(noise) // CHUNK_SAMPLES]
+
+
+def test_a_word_alone_is_not_lost_in_the_rest_that_follows(demo: Samples) -> None:
+    """Characters show a word when the next begins; after the last one comes only quiet."""
+    spelling = Recognizer.load(ModelConfig(units="characters"), DecoderConfig(), EndpointConfig())
+    words = [word for final in hear(spelling, demo) for word in final.words]
+    for word in words[:3]:
+        first, end = round(RATE_HZ * word.start_seconds), round(RATE_HZ * word.end_seconds)
+        (final,) = hear(spelling, room(2), demo[first:end], room(4))
+        assert final.end_reason == "silence"
+
+
 def test_who_never_rests_has_no_detector(restless: Recognizer) -> None:
     stream = restless.stream()
     stream.feed(room(3))

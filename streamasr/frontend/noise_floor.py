@@ -41,6 +41,10 @@ class NoiseFloor:
         bands = np.add.reduceat(power, BAND_EDGES_BINS[:-1], axis=1).max(axis=0)
         loudest_db = 10 * np.log10(np.maximum(bands * _TO_MEAN_SQUARE, 10 ** (FAINTEST_DB / 10)))
         rise_db = RISE_DB_PER_SECOND * len(samples) / _SAMPLES_PER_SECOND
-        floor_db = np.minimum(loudest_db, np.array(self.bands_db) + rise_db)
+        risen_db = np.array(self.bands_db) + rise_db
+        # Where a noise has ended the room is unknown again: somebody may speak at once.
+        has_ended = loudest_db < risen_db - LOUDER_DB
+        lowest_db = np.where(has_ended, loudest_db - 2 * LOUDER_DB, loudest_db)
+        floor_db = np.maximum(np.minimum(lowest_db, risen_db), FAINTEST_DB)
         is_louder = bool(np.any(loudest_db > floor_db + LOUDER_DB))
         return NoiseFloor(tuple(floor_db.tolist())), is_louder
