@@ -4,10 +4,11 @@
 worker takes the jobs in order and carries them out.
 """
 
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -27,8 +28,12 @@ BACKLOG_BYTES = 16 << 20
 """A stream's backlog is never larger, however many bytes its seconds have."""
 
 T = TypeVar("T")
+Audible = TypeVar("Audible", bytes, Samples)
 Deliver = Callable[[list[Event]], None]
 Fail = Callable[[Exception], None]
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,12 @@ class EngineStream:
         """How long ``audio`` lasts."""
         return len(audio) / self._units_per_second
 
+    def pieces(self, audio: Audible) -> Iterator[Audible]:
+        """``audio`` cut so that each piece fits the backlog; a second at most."""
+        longest_units = max(1, int(min(self._units_per_second, self._limit_units)))
+        for first in range(0, len(audio), longest_units):
+            yield audio[first : first + longest_units]
+
     def feed(self, audio: bytes | Samples) -> None:
         """Queue audio. Raises ProtocolError ``backlog`` where it does not fit (nothing is
         queued then) and StreamFinished after ``finish``."""
@@ -176,7 +187,7 @@ class EngineStream:
 
     def room_for(self, audio: bytes | Samples) -> "Future[None]":
         """Resolved as soon as ``feed(audio)`` would not exceed the backlog. Audio longer
-        than the whole backlog never fits: cut it first."""
+        than the whole backlog never fits: see ``pieces``."""
         room: Future[None] = pending()
         with self._lock:
             if self._has_room(len(audio)):
@@ -283,8 +294,12 @@ class EngineStream:
         with self._lock:
             successor = self._successor
         if successor is not None and is_between_utterances(self._stream.state):
-            change_over(self._stream, successor)
-            self._stream = successor
+            try:
+                change_over(self._stream, successor)
+            except Exception:
+                log.exception("%s keeps its model", self.name)
+            else:
+                self._stream = successor
             with self._lock:
                 if self._successor is successor:  # else there is a newer one
                     self._successor = None

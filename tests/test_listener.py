@@ -178,3 +178,20 @@ async def test_while_a_device_is_opened_or_muted_no_sound_is_missed(
             heard.thaw()
         await news.until("muted")
         assert listener.stalled_seconds == 0.0
+
+
+async def test_a_block_longer_than_the_backlog_is_fed_in_pieces(recognizer, demo) -> None:
+    """What waited in the microphone's ring while the program was stopped."""
+    engine = Engine(recognizer, max_backlog_seconds=0.5)
+    engine.start()
+    news = News()
+    stream = engine.open(news.events, pytest.fail)
+    listener = Listener(stream, RATE_HZ)
+    try:
+        listener.play(iter([demo[: 6 * RATE_HZ]]))
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await asyncio.wrap_future(listener.ended)
+        assert stream.fed_seconds == 6.0
+    finally:
+        await asyncio.to_thread(listener.stop, LIMIT_SECONDS)
+        engine.close()

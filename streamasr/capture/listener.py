@@ -242,9 +242,10 @@ class Listener:
     def _feed(self, block: Samples) -> bool:
         """Feed as soon as there is room; meanwhile the microphone's ring fills, and its
         overruns are counted. False when stopped or muted."""
-        if not self._wait(self._stream.room_for(block), lambda: self.wants_mute):
-            return False
-        self._stream.feed(block)
+        for piece in self._stream.pieces(block):
+            if not self._wait(self._stream.room_for(piece), lambda: self.wants_mute):
+                return False
+            self._stream.feed(piece)
         return True
 
     def _wait(self, future: Future[None], give_up: Callable[[], bool] = lambda: False) -> bool:

@@ -11,7 +11,6 @@ from streamasr.errors import AudioFormatError, ConfigError, LanguageModelError, 
 from streamasr.events import EndReason, Event
 from streamasr.recognizer import Recognizer
 
-PIECE_SECONDS = 1.0
 LAST_FINAL_SECONDS = 30.0
 
 
@@ -81,16 +80,13 @@ class Speaker:
             wishes=wishes,
             search=search,
         )
-        piece_seconds = min(PIECE_SECONDS, self._limit_seconds)
-        self._piece_bytes = max(1, int(piece_seconds / self.stream.seconds_of(b"\0")))
 
     async def hear(self, data: bytes) -> None:
         """Feed the stream, waiting for room: a fast sender is slowed down.
 
         Raises ProtocolError ``backlog`` where no room came in time.
         """
-        for first in range(0, len(data), self._piece_bytes):
-            piece = data[first : first + self._piece_bytes]
+        for piece in self.stream.pieces(data):
             try:
                 async with asyncio.timeout(self._limit_seconds):
                     await asyncio.wrap_future(self.stream.room_for(piece))
