@@ -17,6 +17,7 @@ SEND_SECONDS = 1.0
 BEAT_SECONDS = 10.0
 """How often the state is looked at where no watchdog says how often."""
 SHORTEST_STALL_SECONDS = 2.0
+SECOND_LOOK_SECONDS = 0.5
 """A thread that has nothing to do shows life once a second."""
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,11 @@ class Heartbeat:
     async def run(self) -> None:
         """Until cancelled."""
         while self._notifier.is_heard:
-            self._beat()
+            self.tell()
+            if not self._is_ready and self._may_wait:
+                self._notifier.extend(4 * self._interval_seconds)
+            if self._notifier.watchdog_seconds is not None:
+                await self._show_life()
             await asyncio.sleep(self._interval_seconds)
 
     def tell(self) -> None:
@@ -137,16 +142,17 @@ class Heartbeat:
             self._told = status
             self._notifier.status(status)
 
-    def _beat(self) -> None:
-        self.tell()
-        if not self._is_ready and self._may_wait:
-            self._notifier.extend(4 * self._interval_seconds)
-        longest_seconds = max(self._interval_seconds, SHORTEST_STALL_SECONDS)
-        if self._notifier.watchdog_seconds is not None:
-            if self._stalled_seconds() < longest_seconds:
-                self._notifier.watchdog()
-            else:
-                log.error("recognition has stalled: systemd is sent no sign of life")
+    async def _show_life(self) -> None:
+        if self._has_stalled():
+            # Perhaps the whole program was stopped, and has had no time yet to show any.
+            await asyncio.sleep(SECOND_LOOK_SECONDS)
+        if self._has_stalled():
+            log.error("recognition has stalled: systemd is sent no sign of life")
+        else:
+            self._notifier.watchdog()
+
+    def _has_stalled(self) -> bool:
+        return self._stalled_seconds() >= max(self._interval_seconds, SHORTEST_STALL_SECONDS)
 
 
 def _address(name: str) -> str:

@@ -179,6 +179,17 @@ async def test_a_reload_says_when(tmp_path: Path) -> None:
         assert int(when.removeprefix("MONOTONIC_USEC=")) > 0
 
 
+async def test_a_program_that_was_stopped_is_looked_at_twice(tmp_path: Path) -> None:
+    """At first nobody has had time to show life."""
+    with notify_socket(tmp_path) as systemd:
+        notifier = Notifier(systemd.environment | {"WATCHDOG_USEC": "600000000"})
+        stalled_seconds = iter((500.0, 0.0))
+        heartbeat = Heartbeat(notifier, lambda: "", lambda: next(stalled_seconds))
+        beating = asyncio.create_task(heartbeat.run())
+        await systemd.receive_until("WATCHDOG=1")
+        beating.cancel()
+
+
 def test_a_manager_that_has_gone_is_one_line_in_the_log(tmp_path: Path, caplog) -> None:
     with notify_socket(tmp_path) as systemd:
         notifier = Notifier(systemd.environment)
