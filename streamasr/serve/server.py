@@ -49,6 +49,7 @@ HANDSHAKE_SECONDS = 5.0
 PING_TIMEOUT_SECONDS = 60.0
 # In a flood the kernel would otherwise drop honest clients' packets, who try again a second later.
 LISTEN_BACKLOG = 1024
+ABORT_SECONDS = 0.1
 
 ServeWebsocket = Callable[[ServerConnection], Awaitable[None]]
 Answer = Callable[[ServerConnection, Request], Response | None]
@@ -167,7 +168,7 @@ class Server:
         await asyncio.wait((closed,), timeout=patience_seconds)
         for peer in self._peers:
             peer.abort()
-        await closed
+        await asyncio.wait((closed,), timeout=ABORT_SECONDS)
 
     async def _wait_closed(self) -> None:
         for server in self._websocket_servers:

@@ -104,7 +104,8 @@ class Session:
         if changed:  # also by the message that is acted on just now
             self._put(lambda: self._encode_status(status, self.received))
         elif not status.is_changing:
-            self.outbox.put_heartbeat(lambda: self._encode_status(status, received))
+            # What was put before it goes first: it must not tell an older state.
+            self.outbox.put_heartbeat(lambda: self._encode_status(self._microphone(), received))
 
     def show_error(self, error: ProtocolError) -> None:
         """Send an error that does not end the session."""
