@@ -294,8 +294,8 @@ class Daemon:
         """See SetMuted."""
         self._switch.set(muted)
         listener = self._listener
-        if listener is None:  # it is told when it begins
-            return False
+        if listener is None:  # it is told when it begins, and tells when it has
+            return True
         was_changing = self._is_changing(listener)
         (listener.mute if muted else listener.unmute)()
         if self._is_changing(listener):
@@ -308,7 +308,7 @@ class Daemon:
         """Whether a mute or unmute has not been carried out yet."""
         if listener.wants_mute:
             return not (listener.is_closed and self._state == "muted")
-        return self._state == "muted"
+        return self._state == "muted" or listener.is_closed
 
     def _toggle_mute(self) -> None:
         if self._has_microphone:
@@ -319,7 +319,9 @@ class Daemon:
     def _change(self, state: State) -> None:
         if state != self._state or state == "muted":  # which is told as often as it was asked for
             self._state = state
-            self._server.publish_status()
+            is_withdrawn = state == "muted" and not self._switch.is_muted
+            if not is_withdrawn:
+                self._server.publish_status()
         if state == "recovered":
             self._state = "ok"
         if state != "lost":

@@ -72,7 +72,10 @@ class Reloader:
                 log.error("not reloaded, all stays as it was: %s", error)
             except Exception:
                 log.exception("not reloaded, all stays as it was")
-            await self._engine.beside("trim", give_memory_back)
+            try:
+                await self._engine.beside("trim", give_memory_back)
+            except Exception:
+                log.exception("the old model's memory is not given back")
 
     async def _reload(self) -> None:
         """Raises StreamasrError; then nothing has changed."""
@@ -113,14 +116,15 @@ class Reloader:
         streams = [each for each in self._engine.streams if each.recognizer is not recognizer]
         tried: list[Future[None]] = []
         for stream in streams:
-            search = None
-            if stream.wishes.expected != Expected():
-                try:
+            try:
+                search = None
+                if stream.wishes.expected != Expected():
                     search, _ = await search_for(self._engine, stream.wishes.expected)
-                except ProtocolError:  # which quotes what a client expects: not for the log
-                    log.warning("%s keeps its model: the new one lacks its phrases", stream.name)
-                    continue
-            tried.append(self._engine.move(stream, search))
+                tried.append(self._engine.move(stream, search))
+            except ProtocolError:  # which quotes what a client expects: not for the log
+                log.warning("%s keeps its model: the new one lacks its phrases", stream.name)
+            except Exception:
+                log.exception("%s keeps its model", stream.name)
         await asyncio.gather(*map(asyncio.wrap_future, tried))
 
 
