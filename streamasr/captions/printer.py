@@ -24,7 +24,9 @@ class CaptionsPrinter:
     that hangs holds a file's lock, also when the program ends."""
 
     def __init__(self) -> None:
-        output = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding)
+        output = os.fdopen(
+            os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding, errors="replace"
+        )
         self._captions = TerminalCaptions(output)
         self._waiting: queue.Queue[list[Event] | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._print_all, name="captions", daemon=True)

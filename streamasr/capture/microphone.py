@@ -19,7 +19,7 @@ import pyaudio
 from streamasr.capture.drift import ClockDrift
 from streamasr.capture.quiet import silence_c_stderr
 from streamasr.config import CaptureConfig
-from streamasr.errors import CaptureError, DeviceLostError
+from streamasr.errors import AudioFormatError, CaptureError, DeviceLostError
 from streamasr.frontend.resample import Resampler, Samples, to_mono
 from streamasr.frontend.ring import SampleRing
 
@@ -227,7 +227,10 @@ class Microphone:
         for rate_hz, channels in formats:
             self.rate_hz, self._channels = rate_hz, channels
             self._drift = ClockDrift(rate_hz)
-            self._resampler = Resampler(rate_hz, self._sample_rate_hz)
+            try:
+                self._resampler = Resampler(rate_hz, self._sample_rate_hz)
+            except AudioFormatError:
+                continue  # a rate that no sound has
             self._ring = SampleRing(
                 int(self._config.ring_seconds * rate_hz) * channels, dtype=np.int16
             )
