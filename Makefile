@@ -37,5 +37,6 @@ bench: setup    ## measure speed, latency and memory
 	$(bin)/streamasr bench
 
 soak: setup     ## push a day of audio through the daemon, draw how it aged
+	rm -f soak.jsonl
 	$(bin)/streamasr soak --log soak.jsonl --plot soak.png \
 	    $(addprefix --speech ,$(soak_speech)) $(addprefix --noise ,$(soak_noise))

@@ -16,9 +16,10 @@ The folders are the data flow, in reading order::
                                 events.py
                                    |
               +--------------------+--------------------+
-        serve/ (viewers)   captions/ (a viewer)    music/ (a guest)
+        serve/ (viewers)     client/, captions/ (a viewer)     history.py
 
-``training/`` is the workshop: nothing that runs all day imports it. Imports point
+``daemon.py`` is the run that holds them together; ``doctor/`` finds what keeps it from working and
+``soak/`` what ages. ``training/`` is the workshop: nothing that runs all day imports it. Imports point
 down only; DESIGN.md names the floors and ``make check`` holds them.
 """
 
