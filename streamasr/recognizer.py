@@ -112,12 +112,12 @@ class StreamState:
             np.array_equal(self.samples, other.samples)
             and len(self.preroll) == len(other.preroll)
             and all(map(np.array_equal, self.preroll, other.preroll))
-            and self._rest() == other._rest()
+            and self._others() == other._others()
         )
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _rest(self) -> tuple[object, ...]:
+    def _others(self) -> tuple[object, ...]:
         return (
             self.fed_samples, self.origin_samples, self.network, self.missing_steps, self.beam,
             self.first_step, self.utterance, self.activity, self.noise_floor, self.voice,

@@ -9,21 +9,17 @@ noise. Bands, because a hum or a fan hides little of a voice above it.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Samples = NDArray[np.float32]
+from streamasr.frontend.voice import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Samples
 
-WINDOW_SAMPLES = 512
-"""32 ms at 16 kHz, with bins of 31.25 Hz."""
 BAND_EDGES_BINS = (4, 16, 32, 64, 128, 257)
-"""125, 500, 1000, 2000, 4000 and 8000 Hz: below is hum."""
+"""125, 500, 1000, 2000, 4000 and 8000 Hz, in bins of 31.25 Hz: below is hum."""
 FAINTEST_DB = -80.0
 """A band is never taken to be quieter: less is the dither of a converter."""
 RISE_DB_PER_SECOND = 2.0
 LOUDER_DB = 6.0
-_SAMPLES_PER_SECOND = 16_000
-_HANN = np.hanning(WINDOW_SAMPLES + 1)[:-1].astype(np.float32)
-_TO_MEAN_SQUARE = 2 / (WINDOW_SAMPLES * float(np.sum(np.square(_HANN, dtype=np.float64))))
+_HANN = np.hanning(WINDOW_SAMPLES + 1)[:-1]
+_TO_MEAN_SQUARE = 2 / (WINDOW_SAMPLES * float(np.sum(np.square(_HANN))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,7 @@ class NoiseFloor:
         power = np.square(np.abs(np.fft.rfft(windows, axis=1)))
         bands = np.add.reduceat(power, BAND_EDGES_BINS[:-1], axis=1).max(axis=0)
         loudest_db = 10 * np.log10(np.maximum(bands * _TO_MEAN_SQUARE, 10 ** (FAINTEST_DB / 10)))
-        rise_db = RISE_DB_PER_SECOND * len(samples) / _SAMPLES_PER_SECOND
+        rise_db = RISE_DB_PER_SECOND * len(samples) / SAMPLE_RATE_HZ
         risen_db = np.array(self.bands_db) + rise_db
         # Where a noise has ended the room is unknown again: somebody may speak at once.
         has_ended = loudest_db < risen_db - LOUDER_DB
