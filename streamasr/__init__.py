@@ -19,8 +19,8 @@ The folders are the data flow, in reading order::
         serve/ (viewers)     client/, captions/ (a viewer)     history.py
 
 ``daemon.py`` is the run that holds them together; ``doctor/`` finds what keeps it from working and
-``soak/`` what ages. ``training/`` is the workshop: nothing that runs all day imports it. Imports point
-down only; DESIGN.md names the floors and ``make check`` holds them.
+``soak/`` what ages. ``training/`` is the workshop: nothing that runs all day imports it. Imports
+point down only; DESIGN.md names the floors and ``make check`` holds them.
 """
 
 __version__ = "0.1.0"
