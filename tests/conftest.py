@@ -39,6 +39,22 @@ def recognizer():
 
 
 @pytest.fixture(scope="session")
+def another_recognizer():
+    """A second one, loaded from the same files."""
+    from streamasr.recognizer import Recognizer
+
+    return Recognizer.load(ModelConfig(), DecoderConfig(), EndpointConfig())
+
+
+@pytest.fixture(scope="session")
+def restless():
+    """One whose network hears silence, too."""
+    from streamasr.recognizer import Recognizer
+
+    return Recognizer.load(ModelConfig(rest=False), DecoderConfig(), EndpointConfig())
+
+
+@pytest.fixture(scope="session")
 def demo() -> npt.NDArray[np.float32]:
     """The whole bundled recording as mono samples at 16 kHz."""
     samples, rate_hz = soundfile.read(RECORDINGS / "demo.flac", dtype="float32")

@@ -6,7 +6,6 @@ run meanwhile. It takes eight minutes.
 
 import asyncio
 import json
-import os
 import statistics
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 import soundfile
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.running_daemon import Program, program, receive_until
+from tests.running_daemon import Program, processor_seconds, program, receive_until
 from tests.virtual_microphone import VirtualMicrophone, why_missing
 
 RATE_HZ = 16_000
@@ -38,19 +37,15 @@ def spread(values: Sequence[float], form: str) -> str:
     return f"{middle:{form}} ({low:{form}} to {high:{form}}, {len(values)} times)"
 
 
-def processor_seconds(daemon: Program) -> float:
-    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 async def measure_starts(microphone: VirtualMicrophone) -> None:
-    lines: dict[float, str] = {}
+    starts: list[tuple[float, str]] = []
     for _ in range(STARTS):
         async with started(microphone) as (daemon, line):
-            lines[float(line.split("ready after ")[1].split()[0])] = line.split(": ", 1)[1]
+            total, _, parts = line.partition("ready after ")[2].partition(" s: ")
+            starts.append((float(total), parts))
             await daemon.stop()
-    print(f"ready after {spread(list(lines), '.2f')} s")
-    print(f"  in the middle: {lines[statistics.median_low(lines)]}")
+    print(f"ready after {spread([seconds for seconds, _ in starts], '.2f')} s")
+    print(f"  in the middle: {statistics.median_low(starts)[1]}")
 
 
 async def measure_idle(microphone: VirtualMicrophone, room: Path) -> None:

@@ -7,13 +7,17 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import IO
+from email.message import Message
+from pathlib import Path
+from typing import IO, NamedTuple
+from urllib.request import urlopen
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 START_SECONDS = 60
 LIMIT_SECONDS = 60
+FINALIZE = '{"type": "finalize"}'
 
 
 class Program:
@@ -137,3 +141,37 @@ async def send_in_real_time(client: ClientConnection, pcm: bytes, packet_ms: int
 
 def finals(messages: list[dict]) -> list[dict]:
     return [message for message in messages if message["type"] == "final"]
+
+
+async def utterances(client: ClientConnection, pcm: bytes) -> list[dict]:
+    """The finals of a speaker who says this and ends the last utterance."""
+    await client.send(pcm)
+    await client.send(FINALIZE)
+    return finals(await receive_until(client, type="finalized"))
+
+
+async def said(client: ClientConnection, pcm: bytes) -> str:
+    """What a speaker is told that it said."""
+    return " ".join(final["text"] for final in await utterances(client, pcm))
+
+
+class Answer(NamedTuple):
+    text: str
+    headers: Message
+
+
+async def answer(daemon: Program, path: str) -> Answer:
+    """What the daemon answers to a plain request."""
+    address = daemon.url.replace("ws:", "http:").removesuffix("/v1") + path
+
+    def get() -> Answer:
+        with urlopen(address, timeout=LIMIT_SECONDS) as page:
+            return Answer(page.read().decode(), page.headers)
+
+    return await asyncio.to_thread(get)
+
+
+def processor_seconds(daemon: Program) -> float:
+    """What it has used until now."""
+    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -15,20 +15,9 @@ PIECE_SAMPLES = 2_560  # what the engine does in one turn
 
 
 @pytest.fixture(scope="module")
-def same() -> Recognizer:
-    """Another recognizer, loaded from the same files."""
-    return Recognizer.load(ModelConfig(), DecoderConfig(), EndpointConfig())
-
-
-@pytest.fixture(scope="module")
-def restless(recognizer: Recognizer) -> tuple[Recognizer, Recognizer]:
-    """Two whose network hears silence, too."""
-    model = ModelConfig(rest=False)
-    load = Recognizer.load
-    return (
-        load(model, DecoderConfig(), EndpointConfig()),
-        load(model, DecoderConfig(), EndpointConfig()),
-    )
+def another_restless() -> Recognizer:
+    """A second one whose network hears silence, too."""
+    return Recognizer.load(ModelConfig(rest=False), DecoderConfig(), EndpointConfig())
 
 
 def pieces(samples: np.ndarray) -> Iterator[np.ndarray]:
@@ -60,20 +49,20 @@ def moved_whenever_possible(
 
 
 def test_the_state_is_the_same_after_a_move(
-    recognizer: Recognizer, same: Recognizer, demo: np.ndarray
+    recognizer: Recognizer, another_recognizer: Recognizer, demo: np.ndarray
 ) -> None:
-    events, moves = moved_whenever_possible((recognizer, same), demo)
+    events, moves = moved_whenever_possible((recognizer, another_recognizer), demo)
     assert moves > 5
     assert events == hear(recognizer.stream(), demo)
     assert sum(isinstance(event, Final) for event in events) > 1
 
 
 def test_so_it_is_where_the_network_never_rests(
-    restless: tuple[Recognizer, Recognizer], demo: np.ndarray
+    restless: Recognizer, another_restless: Recognizer, demo: np.ndarray
 ) -> None:
-    events, moves = moved_whenever_possible(restless, demo)
+    events, moves = moved_whenever_possible((restless, another_restless), demo)
     assert moves > 1
-    assert events == hear(restless[0].stream(), demo)
+    assert events == hear(restless.stream(), demo)
 
 
 def test_an_utterance_in_progress_is_not_between_utterances(
@@ -86,8 +75,10 @@ def test_an_utterance_in_progress_is_not_between_utterances(
             assert not is_between_utterances(stream.state)
 
 
-def test_a_finished_stream_stays_finished(recognizer: Recognizer, same: Recognizer) -> None:
-    stream, other = recognizer.stream(), same.stream()
+def test_a_finished_stream_stays_finished(
+    recognizer: Recognizer, another_recognizer: Recognizer
+) -> None:
+    stream, other = recognizer.stream(), another_recognizer.stream()
     stream.finish()
     change_over(stream, other)
     assert other.state == stream.state
@@ -95,12 +86,16 @@ def test_a_finished_stream_stays_finished(recognizer: Recognizer, same: Recogniz
 
 
 def test_with_other_features_the_clock_goes_on(
-    recognizer: Recognizer, same: Recognizer, demo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    recognizer: Recognizer,
+    another_recognizer: Recognizer,
+    demo: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The pre-roll is of no use then; what was not heard yet is."""
-    monkeypatch.setattr(same, "features", replace(same.features, floor=2e-6))
+    features = replace(another_recognizer.features, floor=2e-6)
+    monkeypatch.setattr(another_recognizer, "features", features)
     whole = [event for event in hear(recognizer.stream(), demo) if isinstance(event, Final)]
-    stream, other = recognizer.stream(), same.stream()
+    stream, other = recognizer.stream(), another_recognizer.stream()
     heard: list[Event] = []
     fed = iter(pieces(demo))
     for piece in fed:

@@ -15,7 +15,7 @@ import soundfile
 from tests.virtual_microphone import VirtualMicrophone
 
 LIMIT_SECONDS = 30
-DEVICES = (sys.executable, "-m", "streamasr", "devices")
+DEVICES = ("-m", "streamasr", "devices")
 
 
 @pytest.fixture
@@ -29,15 +29,20 @@ def tone(tmp_path: Path) -> Path:
 
 def devices(microphone: VirtualMicrophone | None, *arguments: str) -> tuple[int, str, str]:
     """Its exit code, output and complaint."""
-    run = subprocess.run(
-        [*DEVICES, *arguments],
+    return run(microphone, *DEVICES, *arguments)
+
+
+def run(microphone: VirtualMicrophone | None, *arguments: str) -> tuple[int, str, str]:
+    """Of Python with these arguments."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
         env=os.environ | (microphone.environment if microphone is not None else {}),
         capture_output=True,
         text=True,
         timeout=LIMIT_SECONDS,
         check=False,
     )
-    return run.returncode, run.stdout, run.stderr
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_each_device_with_its_rates_and_its_level(
@@ -53,13 +58,19 @@ def test_each_device_with_its_rates_and_its_level(
 
 
 def test_a_sound_server_that_hangs_is_named(virtual_microphone: VirtualMicrophone) -> None:
+    impatient = (
+        "import sys\n"
+        "from streamasr import cli, devices\n"
+        "devices.ANSWER_SECONDS = 1.0\n"
+        "sys.exit(cli.main(['devices', '--seconds', '0']))\n"
+    )
     virtual_microphone.freeze()
     try:
-        code, printed, complaint = devices(virtual_microphone)
+        code, printed, complaint = run(virtual_microphone, "-c", impatient)
     finally:
         virtual_microphone.thaw()
     assert (code, printed) == (3, "")
-    assert "the sound system does not answer" in complaint
+    assert "the sound system does not answer within 1 s" in complaint
 
 
 def test_a_muted_microphone_is_told_from_a_quiet_room(
@@ -99,7 +110,9 @@ def test_the_live_meter_goes_on_until_ctrl_c(
     virtual_microphone.play(tone)
     terminal, child = pty.openpty()
     with subprocess.Popen(
-        [*DEVICES, "--watch"], env=os.environ | virtual_microphone.environment, stdout=child
+        [sys.executable, *DEVICES, "--watch"],
+        env=os.environ | virtual_microphone.environment,
+        stdout=child,
     ) as meter:
         os.close(child)
         shown = b""

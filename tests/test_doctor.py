@@ -275,29 +275,24 @@ def test_phrases_that_cannot_be_spoken_keep_it_from_working(tmp_path: Path) -> N
     assert (finding.state, finding.exit_code) == ("problem", 2)
 
 
+def espeak_finding(config: Config) -> Finding:
+    """Nothing is recognised for it."""
+    return next(each for each in check_models(config) if each.check == "espeak-ng")
+
+
 def test_espeak_is_needed_for_hot_phrases_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert by_check(check_models(Config()))["espeak-ng"].state == "warning"
+    assert espeak_finding(Config()).state == "warning"
     hot = tmp_path / "hot.txt"
     hot.write_text("tavik morrenta\n")
-    finding = by_check(check_models(Config(model=ModelConfig(hot_phrases=hot))))["espeak-ng"]
+    finding = espeak_finding(Config(model=ModelConfig(hot_phrases=hot)))
     assert (finding.state, finding.exit_code) == ("problem", 4)
     assert finding.mend == "sudo apt-get install espeak-ng"
 
 
 # Sound ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def heard(
-    virtual_microphone: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch
-) -> VirtualMicrophone:
-    """The virtual microphone, as this process's default."""
-    for name, value in virtual_microphone.environment.items():
-        monkeypatch.setenv(name, value)
-    return virtual_microphone
 
 
 def test_digital_silence_may_be_a_muted_microphone(heard: VirtualMicrophone) -> None:
@@ -345,12 +340,20 @@ def test_a_sound_server_that_is_gone_is_named(heard: VirtualMicrophone) -> None:
 
 
 def test_a_sound_system_that_hangs_does_not_hang_the_doctor(
-    monkeypatch: pytest.MonkeyPatch,
+    heard: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sound, "MICROPHONE_SECONDS", 0.0)
-    finding = by_check(check_sound(Config()))["microphone"]
+    monkeypatch.setattr(sound, "MICROPHONE_SECONDS", 2.0)
+    with heard.hanging() as server:
+        finding = by_check(check_sound(Config()))["microphone"]
+        with server.accept()[0] as connection:
+            assert peer_pid(connection) != os.getpid()  # who looked for microphones
     assert (finding.state, finding.exit_code) == ("problem", 3)
-    assert "does not answer" in finding.text
+    assert "does not answer within 2 s" in finding.text
+
+
+def peer_pid(connection: socket.socket) -> int:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[:4], sys.byteorder)
 
 
 def test_a_file_needs_no_microphone(demo_wav: Path, tmp_path: Path) -> None:
@@ -401,7 +404,7 @@ def test_who_holds_the_port_is_named() -> None:
         assert process.stdout is not None
         port = int(process.stdout.readline())
         finding = by_check(check_ports(Config(serve=ServeConfig(port=port))))["port"]
-        process.communicate()
+        process.communicate(timeout=LIMIT_SECONDS)
     assert (finding.state, finding.exit_code) == ("problem", 5)
     assert f"(process {process.pid})" in finding.text
     ends = f"kill {process.pid}"

@@ -11,13 +11,12 @@ import os
 import shutil
 import socket
 import sys
-import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
 import streamasr
 from streamasr.config import shipped
@@ -25,34 +24,17 @@ from tests.notify_socket import notify_socket
 from tests.running_daemon import (
     LIMIT_SECONDS,
     Program,
+    answer,
     finals,
     program,
     receive_rest,
     receive_until,
+    said,
 )
+from tests.test_daemon import serve
 
-FINALIZE = '{"type": "finalize"}'
 PAUSE = bytes(2 * 32_000)
 PIPE_BYTES = 4096
-
-
-async def said(client: ClientConnection, pcm: bytes) -> str:
-    """What a speaker is told that it said."""
-    await client.send(pcm)
-    await client.send(FINALIZE)
-    told = await receive_until(client, type="finalized")
-    return " ".join(final["text"] for final in finals(told))
-
-
-async def answer(daemon: Program, path: str) -> str:
-    """What the daemon answers to a plain request."""
-    address = daemon.url.replace("ws:", "http:").removesuffix("/v1") + path
-
-    def get() -> str:
-        with urllib.request.urlopen(address, timeout=LIMIT_SECONDS) as page:
-            return page.read().decode()
-
-    return await asyncio.to_thread(get)
 
 
 # ---- Nobody takes what it prints. -----------------------------------------------------------
@@ -148,7 +130,7 @@ async def test_files_that_are_overwritten_or_cut_disturb_nobody(
         program("--input", "none", *map(str, models), environment=environment) as daemon,
         connect(daemon.url) as speaker,
     ):
-        page = await answer(daemon, "/")
+        page = (await answer(daemon, "/")).text
         text = await said(speaker, demo_pcm)
         assert "good morning" in text
         for spoil in (overwrite, empty):
@@ -158,7 +140,7 @@ async def test_files_that_are_overwritten_or_cut_disturb_nobody(
             async with connect(daemon.url) as another:
                 await another.send('{"type": "config", "hotwords": [{"phrase": "tavik morrenta"}]}')
                 assert await said(another, demo_pcm) == text
-            assert await answer(daemon, "/") == page
+            assert (await answer(daemon, "/")).text == page
         await daemon.stop()
         assert daemon.process.returncode == 0
 
@@ -175,20 +157,16 @@ def empty(path: Path) -> None:
 # ---- Somebody else has its port. ------------------------------------------------------------
 
 
-async def test_a_port_that_is_stolen_between_stop_and_start_is_waited_for_by_systemd() -> None:
+async def test_a_port_that_is_stolen_is_named_in_one_line_and_taken_once_it_is_free() -> None:
     async with program("--input", "none") as daemon:
         port = int(daemon.url.rpartition(":")[2].removesuffix("/v1"))
         await daemon.stop()
     with socket.create_server(("127.0.0.1", port)):
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "streamasr", "serve", "--input", "none", "--port", str(port)),
-            stderr=asyncio.subprocess.PIPE,
-        )
-        _, complaint = await process.communicate()
-    assert process.returncode == 5
-    assert complaint.decode().count("\n") == 1
-    assert str(port) in complaint.decode()
-    assert "--port" in complaint.decode()
+        refused = await asyncio.to_thread(serve, "--input", "none", "--port", str(port))
+    assert refused.returncode == 5
+    assert refused.stderr.count("\n") == 1
+    assert str(port) in refused.stderr
+    assert "--port" in refused.stderr
     async with program("--input", "none", port=port) as daemon:
         await daemon.stop()
 

@@ -1,6 +1,7 @@
 """The shipped units, and what ``streamasr install-service`` makes of them."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,17 @@ def complaints(unit: Path, *options: str) -> str:
 @pytest.mark.parametrize("name", UNITS)
 def test_the_shipped_units_are_valid(name: str) -> None:
     assert complaints(shipped("systemd", name)) == ""
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_what_ends_is_started_again_but_not_for_ever(name: str) -> None:
+    lines = shipped("systemd", name).read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
+    assert settings["Restart"] == "on-failure"
+    pause_seconds, most = int(settings["RestartSec"]), int(settings["StartLimitBurst"])
+    assert pause_seconds >= 1
+    assert most >= 2
+    assert most * pause_seconds < int(settings["StartLimitIntervalSec"])  # it can be reached
 
 
 @needs_systemd

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import termios
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tests.running_daemon import finals, program, receive_rest
+from tests.running_daemon import LIMIT_SECONDS, finals, program, receive_rest
 
 PIPE = asyncio.subprocess.PIPE
 TIMED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} [A-Z]+ ")
@@ -124,7 +123,7 @@ async def test_beside_captions_only_warnings_are_shown(demo_wav: Path) -> None:
         assert await daemon.read_log() == ""
 
 
-def test_what_finds_no_room_is_counted() -> None:
+async def test_what_finds_no_room_is_counted() -> None:
     script = """if True:
         import logging, os
         from streamasr.logs import Logs
@@ -135,13 +134,18 @@ def test_what_finds_no_room_is_counted() -> None:
         os.read(0, 1)
         logs.stop(60)
     """
-    command = [sys.executable, "-c", script]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.read(4) == b"done"
-        _, log = process.communicate(b"x")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            assert await process.stdout.readexactly(4) == b"done"
+            _, log = await process.communicate(b"x")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     lost = re.findall(r"WARNING (\d+) log lines were lost", log.decode())
     assert sum(map(int, lost)) == 5_000 - log.decode().count("INFO line ")
     assert lost

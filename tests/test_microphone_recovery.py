@@ -4,14 +4,14 @@ import asyncio
 import re
 import time
 from pathlib import Path
-from urllib.request import urlopen
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import soundfile
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.running_daemon import finals, program, receive_until
+from tests.running_daemon import answer, finals, program, receive_until
 from tests.virtual_microphone import VirtualMicrophone
 
 TIMES = 10
@@ -23,6 +23,7 @@ PHRASE = "good morning the kettle is on"
 PHRASE_SECONDS = 0.6, 2.66  # in the bundled recording
 
 
+@pytest.mark.timeout(ALL_SECONDS)
 async def test_the_microphone_is_found_again_ten_times(
     virtual_microphone: VirtualMicrophone, demo: npt.NDArray[np.float32], tmp_path: Path
 ) -> None:
@@ -86,7 +87,7 @@ async def test_a_sound_server_that_hangs_holds_nobody_else_up(
         await until(viewer, type="partial")
         virtual_microphone.freeze()  # closing hangs
         await until(viewer, type="status", microphone="lost")
-        await asyncio.to_thread(get_health, daemon.url)
+        await answer(daemon, "/healthz")
         virtual_microphone.thaw()
         await until(viewer, type="status", microphone="recovered")
         virtual_microphone.kill()
@@ -94,7 +95,7 @@ async def test_a_sound_server_that_hangs_holds_nobody_else_up(
         with virtual_microphone.hanging() as server:  # opening hangs
             connection, _ = await asyncio.to_thread(server.accept)
             with connection:
-                await asyncio.to_thread(get_health, daemon.url)
+                await answer(daemon, "/healthz")
         await asyncio.to_thread(virtual_microphone.start)
         await until(viewer, type="status", microphone="recovered")
         virtual_microphone.freeze()
@@ -102,11 +103,6 @@ async def test_a_sound_server_that_hangs_holds_nobody_else_up(
         async with asyncio.timeout(LIMIT_SECONDS):
             await daemon.stop()
         assert daemon.process.returncode == 0
-
-
-def get_health(url: str) -> None:
-    with urlopen(url.replace("ws://", "http://").replace("/v1", "/healthz"), timeout=LIMIT_SECONDS):
-        pass
 
 
 async def hear(viewer: ClientConnection, microphone: VirtualMicrophone, phrase: Path) -> None:

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -140,14 +142,34 @@ async def test_a_signal_mutes_and_the_next_one_unmutes(
     async with (
         program("--input", "mic", environment=virtual_microphone.environment) as daemon,
         connect(daemon.url) as viewer,
+        captions_notes(daemon.url) as notes,
     ):
         await greeted(viewer)
         daemon.process.send_signal(signal.SIGUSR2)
         await until_microphone(viewer, "muted")
         assert daemon.process.pid not in virtual_microphone.recorders()
+        assert b"the microphone is muted" in await notes.readline()
         daemon.process.send_signal(signal.SIGUSR2)
         await until_microphone(viewer, "ok")
+        assert b"not muted any more" in await notes.readline()
         assert await daemon.stop() < 2.0
+
+
+@asynccontextmanager
+async def captions_notes(url: str) -> AsyncIterator[asyncio.StreamReader]:
+    """What ``streamasr captions`` says beside the captions."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streamasr", "captions", url),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        yield process.stderr
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 async def test_who_muted_is_told_that_somebody_unmuted(
@@ -295,24 +317,6 @@ async def test_the_command_needs_the_token_and_a_daemon(tmp_path: Path) -> None:
         assert "--token-file" in without.stderr
         known = await command("unmute", daemon.url, "--token-file", str(token_file))
         assert known.returncode == 3
-
-
-async def test_the_terminal_says_that_it_is_muted(virtual_microphone: VirtualMicrophone) -> None:
-    async with program("--input", "mic", environment=virtual_microphone.environment) as daemon:
-        viewer = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "streamasr", "captions", daemon.url),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert viewer.stderr is not None
-        try:
-            daemon.process.send_signal(signal.SIGUSR2)
-            assert b"the microphone is muted" in await viewer.stderr.readline()
-            daemon.process.send_signal(signal.SIGUSR2)
-            assert b"not muted any more" in await viewer.stderr.readline()
-        finally:
-            viewer.terminate()
-            await viewer.wait()
 
 
 def test_what_cannot_be_kept_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

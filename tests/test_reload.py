@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from streamasr.acoustic.checkpoint import load_checkpoint
 from streamasr.config import (
     Config,
-    DecoderConfig,
     EndpointConfig,
     FeatureConfig,
     ModelConfig,
@@ -25,11 +23,12 @@ from streamasr.config import (
 from streamasr.decoder.expected import Expected
 from streamasr.engine_stream import PcmFormat, Wishes
 from streamasr.events import Final
-from streamasr.recognizer import Recognizer
 from streamasr.reload import Reloader
 from streamasr.serve.speaker import OwnSearch
+from tests.notify_socket import notify_socket
 from tests.running_daemon import (
     Program,
+    answer,
     finals,
     program,
     receive,
@@ -46,11 +45,6 @@ PIPE = asyncio.subprocess.PIPE
 async def reload(daemon: Program) -> None:
     daemon.process.send_signal(signal.SIGHUP)
     await daemon.log_line("INFO reloaded")
-
-
-async def read(url: str) -> str:
-    with await asyncio.to_thread(urlopen, url, timeout=10) as answer:
-        return answer.read().decode()
 
 
 async def say(client: ClientConnection, pcm: bytes) -> dict:
@@ -130,9 +124,9 @@ async def test_what_has_changed_counts_from_now_on(tmp_path: Path, demo_pcm: byt
             assert (await receive(client))["model"] == "another-model"
             final = await say(client, demo_pcm)
             assert len(final["alternatives"]) == 4
-        page = daemon.url.replace("ws", "http").removesuffix("/v1")
-        assert json.loads(await read(f"{page}/healthz"))["model"] == "another-model"
-        assert 'streamasr_model_info{name="another-model"}' in await read(f"{page}/metrics")
+        assert json.loads((await answer(daemon, "/healthz")).text)["model"] == "another-model"
+        metrics = (await answer(daemon, "/metrics")).text
+        assert 'streamasr_model_info{name="another-model"}' in metrics
         await before.send(json.dumps({"type": "close"}))
         await receive_rest(before)
         assert before.close_code == 1000
@@ -194,12 +188,21 @@ async def test_the_old_recognizer_leaves_the_memory() -> None:
         assert resident_mib(daemon) < first_mib + 200
 
 
-async def test_a_stop_does_not_wait_for_a_reload() -> None:
-    async with program("--input", "none", stderr=PIPE) as daemon:
-        daemon.process.send_signal(signal.SIGHUP)
-        await daemon.stop()
-        assert daemon.process.returncode == 0
-        assert "Traceback" not in await daemon.read_log()
+async def test_a_stop_does_not_wait_for_a_reload_and_is_the_last_that_is_told(
+    tmp_path: Path,
+) -> None:
+    with notify_socket(tmp_path) as systemd:
+        async with program(
+            "--input", "none", stderr=PIPE, environment=systemd.environment
+        ) as daemon:
+            await systemd.receive_until("READY=1")
+            daemon.process.send_signal(signal.SIGHUP)
+            await systemd.receive_until("RELOADING=1")
+            assert await daemon.stop() < 2.0
+            assert daemon.process.returncode == 0
+            await systemd.receive_until("STOPPING=1")
+            assert systemd.unread() == []
+            assert "Traceback" not in await daemon.read_log()
 
 
 # ---- Beside the real program: what a client expects is kept. ------------------------------
@@ -281,12 +284,13 @@ async def test_endpoint_rules_follow_under_the_clients_own(recognizer) -> None:
         assert stream.recognizer.endpoint == rules
 
 
-async def test_phrases_that_wait_for_audio_are_made_for_the_new_model(recognizer) -> None:
+async def test_phrases_that_wait_for_audio_are_made_for_the_new_model(
+    recognizer, another_recognizer
+) -> None:
     async with running(recognizer) as daemon:
         own = OwnSearch(daemon.engine)
         await own.expect(Expected(phrases=tuple(PHRASES)))
-        new = Recognizer.load(ModelConfig(), DecoderConfig(), EndpointConfig())
-        daemon.engine.recognizer = new
+        daemon.engine.recognizer = another_recognizer
         search = await own.take()
-        assert search.alphabet is new.search.alphabet
+        assert search.alphabet is another_recognizer.search.alphabet
         assert "kettle" in search.graph.words

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -50,7 +51,7 @@ async def test_stacks_that_nobody_reads_hold_nobody_up() -> None:
         os.close(stderr)
 
 
-def test_stacks_come_where_python_is_stuck() -> None:
+async def test_stacks_come_where_python_is_stuck() -> None:
     """A C function that keeps the interpreter's lock: no Python code can run."""
     script = """if True:
         import asyncio, ctypes, os
@@ -66,18 +67,20 @@ def test_stacks_come_where_python_is_stuck() -> None:
 
         asyncio.run(main())
     """
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            assert process.stdout.read(5) == b"stuck"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script), stdout=PIPE, stderr=PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            assert await process.stdout.readexactly(5) == b"stuck"
             process.send_signal(signal.SIGUSR1)
-            assert process.stderr.readline().startswith(b"Current thread")
-            assert process.stderr.readline().strip().endswith(b"in main")
-        finally:
-            process.kill()
+            assert (await process.stderr.readline()).startswith(b"Current thread")
+            assert (await process.stderr.readline()).strip().endswith(b"in main")
+    finally:
+        process.kill()
+        await process.communicate()
 
 
 @contextmanager
@@ -100,6 +103,7 @@ def on_a_terminal() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
 def read_until(shown: int, wanted: bytes) -> None:
     text = b""
     while wanted not in text:
+        assert select.select([shown], [], [], START_SECONDS)[0], f"it does not print {wanted!r}"
         text += os.read(shown, 4096)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from streamasr.soak.figures import (
 )
 from streamasr.soak.programme import QUIET_SECONDS, SHARES, Block, Programme, Sounds, Span
 from streamasr.training.sounds import SAMPLE_RATE_HZ
+from tests.running_daemon import LIMIT_SECONDS
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 ROW = Row(1.0, 100.0, 400.0, 300.0, 10.0, 20.0, 10.0, 20.0, 0.03, 12, 6, 300)
@@ -270,12 +272,13 @@ def test_what_cannot_be_written_is_said_before_the_day(
     assert f"{flag}: {tmp_path}/nowhere/file cannot be written" in capsys.readouterr().err
 
 
-async def test_a_missing_manifest_is_named() -> None:
-    soak = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "streamasr", "soak", "--speech", "nowhere.tsv"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+def test_a_missing_manifest_is_named() -> None:
+    soak = subprocess.run(
+        [sys.executable, "-m", "streamasr", "soak", "--speech", "nowhere.tsv"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
     )
-    _, errors = await soak.communicate()
     assert soak.returncode == 2
-    assert b"manifest nowhere.tsv cannot be read" in errors
+    assert "manifest nowhere.tsv cannot be read" in soak.stderr

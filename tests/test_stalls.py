@@ -6,17 +6,23 @@ Where systemd watches it, a stop longer than ``WatchdogSec=`` ends in a restart 
 import asyncio
 import email.utils
 import signal
-import urllib.request
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
 from streamasr.client import Client
 from streamasr.events import Final
-from tests.running_daemon import LIMIT_SECONDS, Program, finals, program, receive_until
+from tests.running_daemon import (
+    LIMIT_SECONDS,
+    Program,
+    answer,
+    program,
+    receive_until,
+    utterances,
+)
 from tests.virtual_microphone import VirtualMicrophone
 
 STOP_SECONDS = 30.0
@@ -138,13 +144,8 @@ def library() -> str:
 
 async def year_of(daemon: Program) -> int:
     """By the date of what it answers."""
-    address = daemon.url.replace("ws:", "http:").removesuffix("/v1") + "/healthz"
-
-    def get() -> str:
-        with urllib.request.urlopen(address, timeout=LIMIT_SECONDS) as page:
-            return page.headers["Date"]
-
-    return email.utils.parsedate_to_datetime(await asyncio.to_thread(get)).year
+    date = (await answer(daemon, "/healthz")).headers["Date"]
+    return email.utils.parsedate_to_datetime(date).year
 
 
 async def test_the_wall_clock_may_jump(
@@ -158,14 +159,14 @@ async def test_the_wall_clock_may_jump(
         connect(daemon.url) as speaker,
     ):
         now = await year_of(daemon)
-        alone = await said(speaker, demo_pcm)
+        (alone,) = await utterances(speaker, demo_pcm)
         for offset, years in (("+1y", 1), ("-1y", -1)):
             virtual_microphone.play(demo_wav)
             heard = await receive_until(viewer, type="partial")
             await speaker.send(demo_pcm[:64_000])
             clock.shift(offset)
             assert await year_of(daemon) == now + years
-            shifted = await said(speaker, demo_pcm[64_000:])
+            (shifted,) = await utterances(speaker, demo_pcm[64_000:])
             assert shifted["text"] == alone["text"]
             assert shifted["end"] - shifted["start"] == pytest.approx(
                 alone["end"] - alone["start"], abs=0.2
@@ -177,11 +178,3 @@ async def test_the_wall_clock_may_jump(
             assert not [message for message in heard if message["type"] == "error"]
         await daemon.stop()
         assert daemon.process.returncode == 0
-
-
-async def said(client: ClientConnection, pcm: bytes) -> dict:
-    """The one final of an utterance."""
-    await client.send(pcm)
-    await client.send('{"type": "finalize"}')
-    (final,) = finals(await receive_until(client, type="finalized"))
-    return final

@@ -28,12 +28,6 @@ SENTENCE_SAMPLES = 6 * RATE_HZ
 CHUNK_SAMPLES = 2560
 
 
-@pytest.fixture(scope="module")
-def restless() -> Recognizer:
-    """The same recognizer, always awake."""
-    return Recognizer.load(ModelConfig(rest=False), DecoderConfig(), EndpointConfig())
-
-
 def room(seconds: float, level: float = 1e-3) -> Samples:
     """The faint noise of a room."""
     noise = np.random.default_rng(3).standard_normal(round(seconds * RATE_HZ))
