@@ -24,7 +24,7 @@ from streamasr.config import (
     ModelConfig,
     ServeConfig,
 )
-from streamasr.doctor import models, service, sound
+from streamasr.doctor import machine, models, service, sound
 from streamasr.doctor.finding import Finding
 from streamasr.doctor.installation import (
     IMPORT_NAMES,
@@ -36,7 +36,7 @@ from streamasr.doctor.installation import (
     project,
     read_requirement,
 )
-from streamasr.doctor.machine import check_history
+from streamasr.doctor.machine import check_history, check_machine
 from streamasr.doctor.models import check_models
 from streamasr.doctor.network import check_access, check_ports
 from streamasr.doctor.report import examine
@@ -263,7 +263,7 @@ def test_a_search_that_is_too_slow_for_live_sound(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(models, "MOST_SECONDS", 2.0)
     slow = DecoderConfig(beam_size=10_000, beam_threshold=1_000.0)
     finding = by_check(check_models(Config(decoder=slow)))["recognition"]
-    assert (finding.state, finding.exit_code) == ("problem", 4)
+    assert (finding.state, finding.exit_code) == ("problem", 1)
     assert "too slow" in finding.text
     assert "--beam-size" in str(finding.mend)
 
@@ -501,6 +501,17 @@ def test_how_long_a_certificate_is_valid(tmp_path: Path, days: int, state: str, 
 
 
 # The machine ----------------------------------------------------------------------------------
+
+
+def test_too_little_memory_is_no_fault_of_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "meminfo"
+    said.write_text("MemAvailable:     204800 kB\n")
+    monkeypatch.setattr(machine, "MEMORY_INFO", said)
+    finding = by_check(check_machine(Config(serve=ServeConfig(port=0))))["memory"]
+    assert (finding.state, finding.exit_code) == ("problem", 1)
+    assert "200 MB are free" in finding.text
 
 
 def test_a_limit_of_open_files_that_is_too_low() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from streamasr.config import Config, load_config
-from streamasr.doctor.finding import Finding, ok, problem, warning
+from streamasr.doctor.finding import UNEXPECTED, Finding, ok, problem, warning
 from streamasr.doctor.installation import check_packages, check_python
 from streamasr.doctor.machine import check_history, check_machine
 from streamasr.doctor.models import check_models
@@ -30,7 +30,6 @@ CHECKS: tuple[tuple[str, Callable[[Config], Iterator[Finding]]], ...] = (
     ("service", check_service),
 )
 COLOURS = {"ok": "32", "warning": "33", "problem": "31"}
-UNEXPECTED = 1
 
 
 def run(
