@@ -59,7 +59,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
         tmp_path,
         '[serve]\nprot = 1\nport = 70000\nmax_connections = true\nallowed_origins = "x"\n'
         '[sevre]\n[model]\nunits = "letters"\ncheckpoint = 3\nuse_language_model = 1\n'
-        '[decoder]\nbeam_size = 1.5\nlm_weight = "heavy"\n',
+        '[decoder]\nbeam_size = 1.5\nlm_weight = "heavy"\n[history]\nmax_bytes = 1\n',
     )
     with pytest.raises(ConfigError) as refusal:
         load_config(path, {"capture.block_ms": ("--block-ms", 1)})
@@ -75,6 +75,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
         "model.use_language_model must be true or false, not 1",
         "decoder.beam_size must be a whole number in 1..10000, not 1.5",
         "decoder.lm_weight must be a number, not 'heavy'",
+        "history.max_bytes must be a whole number in 10000..1000000000000, not 1",
         "capture.block_ms (--block-ms) must be a whole number in 10..250, not 1",
     ):
         assert says in message
