@@ -60,7 +60,7 @@ def examine(path: Path | None, flags: Mapping[str, tuple[str, object]]) -> Itera
     for check, find in CHECKS:
         try:
             yield from find(config)
-        except ImportError as error:  # which package is broken was found before
+        except ImportError as error:  # check_packages tells which package is broken
             yield warning(check, f"cannot be looked at: {error}")
         except Exception as error:
             text = f"the check itself failed: {type(error).__name__}: {error}"
