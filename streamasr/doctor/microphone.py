@@ -1,6 +1,5 @@
 """The microphone, as the daemon would open it."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,25 +78,21 @@ def _missing(config: Config, finding: Finding) -> Finding:
 
 
 def _turn_on() -> str:
-    if server_sockets():
+    if _has_sound_server():
         return "pactl set-source-mute @DEFAULT_SOURCE@ 0"
     return "amixer sset Capture cap"
 
 
 def _set_volume(volume: str) -> str:
-    if server_sockets():
+    if _has_sound_server():
         return f"pactl set-source-volume @DEFAULT_SOURCE@ {volume}"
     return f"amixer sset Capture {volume}"
 
 
-def server_sockets() -> list[Path]:
-    """Where one may listen: as ``$PULSE_SERVER`` says, else in the user's runtime folder."""
-    named = os.environ.get("PULSE_SERVER", "")
-    if named:
-        return [Path(named.partition("unix:")[2])] if "unix:" in named else []
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or ""
-    sockets = (Path(runtime, "pulse/native"), Path(runtime, "pipewire-0"))
-    return [path for path in sockets if runtime and path.exists()]
+def _has_sound_server() -> bool:
+    from streamasr.capture.search import server_sockets
+
+    return bool(server_sockets())
 
 
 def capture_devices() -> list[Path]:
