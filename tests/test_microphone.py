@@ -53,7 +53,7 @@ def test_what_is_played_is_heard_sample_for_sample(
         samples = listen(microphone, whole)
         first = int(np.argmax(samples != 0))
         assert np.array_equal(samples[first : first + 16_000], pcm.astype(np.float32) / 32768)
-        assert microphone.overrun_samples == 0
+        assert microphone.counts.overrun_samples == 0
     finally:
         microphone.close()
 
@@ -63,10 +63,10 @@ def test_sound_that_nobody_reads_is_counted(heard: VirtualMicrophone) -> None:
     try:
         microphone.read()
         deadline = time.monotonic() + LIMIT_SECONDS
-        while microphone.overrun_samples == 0:
+        while microphone.counts.overrun_samples == 0:
             assert time.monotonic() < deadline, "no overrun was counted"
         microphone.read()
-        assert microphone.overrun_samples > 0
+        assert microphone.counts.overrun_samples > 0
     finally:
         microphone.close()
 
