@@ -34,7 +34,7 @@ from streamasr.cli_workshop import (
     add_tune,
 )
 from streamasr.config_text import config_as_toml, example_config
-from streamasr.errors import StreamasrError, complain
+from streamasr.errors import ConfigError, StreamasrError, complain
 
 INTERRUPTED = 130
 
@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="streamasr",
         description="Real-time English speech recognition on a CPU.",
         epilog="exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 audio input, "
-        "4 checkpoint or language model, 5 network address",
+        f"4 checkpoint or language model, 5 network address, {INTERRUPTED} Ctrl-C",
     )
     parser.add_argument("--version", action="version", version=f"streamasr {__version__}")
     subcommands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -230,6 +230,8 @@ def run_devices(parsed: argparse.Namespace) -> None:
 
     if parsed.watch:
         devices.watch(parsed.device)
+    elif parsed.device is not None:
+        raise ConfigError("--device goes with --watch only; add --watch, or leave --device out")
     else:
         devices.show(parsed.seconds)
 
@@ -290,6 +292,10 @@ def run_install_service(parsed: argparse.Namespace) -> None:
 
     installation = Installation(user=parsed.user, root=parsed.root)
     if parsed.uninstall:
+        for flag in ("config", "no_start", "recommend"):
+            if getattr(parsed, flag):
+                name = flag.replace("_", "-")
+                raise ConfigError(f"--{name} does not go with --uninstall; leave one of them out")
         installation.uninstall()
     else:
         installation.install(parsed.config, recommend=parsed.recommend, start=not parsed.no_start)

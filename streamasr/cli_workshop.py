@@ -187,7 +187,7 @@ def add_soak(subcommands: Subcommands) -> None:
 
 
 def run_soak(parsed: argparse.Namespace) -> int:
-    from streamasr.soak.figures import HEADER, row_line
+    from streamasr.soak.figures import HEADER, Row, row_line
     from streamasr.soak.run import SoakConfig, draw, soak
 
     asked = SoakConfig(
@@ -197,8 +197,15 @@ def run_soak(parsed: argparse.Namespace) -> int:
         report = soak(asked)
         print(json.dumps(report.as_json()))
     else:
-        print(HEADER, flush=True)
-        report = soak(asked, lambda row: print(row_line(row), flush=True))
+        shown: list[Row] = []
+
+        def show(row: Row) -> None:
+            if not shown:
+                print(HEADER)
+            shown.append(row)
+            print(row_line(row), flush=True)
+
+        report = soak(asked, show)
         for verdict in report.verdicts:
             print(f"{'pass' if verdict.passed else 'FAIL'}  {verdict.name}: {verdict.found}")
     if asked.plot is not None:

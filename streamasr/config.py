@@ -253,7 +253,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "serve.idle_seconds": (0.1, 86_400),
     "serve.resume_seconds": (0, 3_600),
     "log.counters_seconds": (0, 86_400),
-    "history.max_bytes": (10_000, 1 << 40),
+    "history.max_bytes": (10_000, 1_000_000_000_000),
     "history.keep_files": (1, 1_000),
 }
 
@@ -344,7 +344,7 @@ def expected(name: str) -> str:
         return "a list of texts"
     kind = _kind(hint)
     if kind in (int, float):
-        range_text = "" if limits is None else f" in {limits[0]:.12g}..{limits[1]:.12g}"
+        range_text = "" if limits is None else f" in {limits[0]}..{limits[1]}"
         return ("a whole number" if kind is int else "a number") + range_text
     return {Path: "a path", str: "a text", bool: "true or false"}[kind]
 

@@ -10,6 +10,7 @@ from streamasr.config import DESCRIPTIONS, Config, Origins, expected
 
 WIDTH = 100
 UNITS = {"_seconds": "Seconds", "_ms": "Milliseconds", "_bytes": "Bytes", "_hz": "Hz"}
+USUAL_PORTS = {"serve.vosk_port": 2700, "serve.wyoming_port": 10300}
 EXAMPLE_HEAD = """\
 # Every setting of streamasr and its default, as `streamasr config --example` prints them.
 #
@@ -45,10 +46,9 @@ def example_config() -> str:
                 subsequent_indent="# ",
             )
             if value is None:
-                lines.append(f"# Not set by default. To set it: {setting} = {_placeholder(name)}")
-            else:
-                lines.append(f"#{_assignment(setting, value)}")
-            lines.append("")
+                lines.append("# Not set by default.")
+                value = _placeholder(name)
+            lines += [f"#{_assignment(setting, value)}", ""]
     return "\n".join(lines)
 
 
@@ -59,8 +59,9 @@ def _limits(name: str) -> str:
     return f"{unit}: {must_be}." if unit else f"{must_be[0].upper()}{must_be[1:]}."
 
 
-def _placeholder(name: str) -> str:
-    return {"a path": '"/path/to/file"', "a text": '"text"'}.get(expected(name), "NUMBER")
+def _placeholder(name: str) -> object:
+    """What a setting without a default could be."""
+    return USUAL_PORTS.get(name) or {"a path": "/path/to/file", "a text": "text"}[expected(name)]
 
 
 def _sections(config: Config) -> Iterator[tuple[str, list[tuple[str, object]]]]:

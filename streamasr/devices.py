@@ -79,9 +79,9 @@ def watch(name: str | None) -> None:
         with Live(console=Console(), auto_refresh=False, transient=True) as live:
             while True:
                 block = microphone.read()
-                clipped = f"  {microphone.clipped_samples} clipped"
+                clipped = microphone.counts.clipped_samples
                 line = Text(f"{meter(block)}  RMS {rms_db(block):4.0f} dB")
-                line.append(clipped, style="red" if microphone.clipped_samples else "dim")
+                line.append(f"  {clipped} clipped", style="red" if clipped else "dim")
                 live.update(line, refresh=True)
     except KeyboardInterrupt:
         return

@@ -171,10 +171,11 @@ def _record_clip(clip: Clip, microphone: Microphone, console: Console) -> str | 
     """
     while True:
         _count_down(microphone, console)
-        lost_before = microphone.overrun_samples + microphone.overflows
+        before = microphone.counts
         samples = _listen(clip.seconds, microphone, console)
         problem = flaw(samples)
-        if microphone.overrun_samples + microphone.overflows > lost_before:
+        after = microphone.counts
+        if (before.overrun_samples, before.overflows) != (after.overrun_samples, after.overflows):
             problem = "sound was lost: this machine is too busy"
         level = f"peak {peak_db(samples):.0f} dB"
         if problem is not None:

@@ -87,8 +87,9 @@ def _check_settings(config: Config) -> None:
     from streamasr.recognizer import Recognizer
 
     serve, capture = config.serve, config.capture
-    if serve.token_file is None:  # else it would be made
-        Access.of(serve)
+    with suppress(OSError):  # it belongs to the service alone
+        if serve.token_file is None or serve.token_file.exists():  # else it would be made
+            Access.of(serve)
     allowed_networks(serve)
     tls_context(serve)
     if capture.input == "-":

@@ -1,5 +1,6 @@
 """The command line: subcommands, exit codes and one line for every refusal."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -25,6 +26,22 @@ def test_usage_errors_exit_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as done:
         main(arguments)
     assert done.value.code == 2
+
+
+def test_every_exit_code_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = " ".join(capsys.readouterr().out.rpartition("exit codes: ")[2].split())
+    assert re.findall(r"\d+", told) == ["0", "1", "2", "3", "4", "5", "130"]
+
+
+@pytest.mark.parametrize("flags", [["--config", "my.toml"], ["--no-start"], ["--recommend"]])
+def test_what_uninstalling_has_no_use_for_is_named(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["install-service", "--uninstall", *flags]) == 2
+    complaint = f"streamasr: {flags[0]} does not go with --uninstall; leave one of them out\n"
+    assert capsys.readouterr().err == complaint
 
 
 def test_config_prints_what_is_in_force_and_why(

@@ -59,7 +59,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
         tmp_path,
         '[serve]\nprot = 1\nport = 70000\nmax_connections = true\nallowed_origins = "x"\n'
         '[sevre]\n[model]\nunits = "letters"\ncheckpoint = 3\nuse_language_model = 1\n'
-        '[decoder]\nbeam_size = 1.5\nlm_weight = "heavy"\n',
+        '[decoder]\nbeam_size = 1.5\nlm_weight = "heavy"\n[history]\nmax_bytes = 1\n',
     )
     with pytest.raises(ConfigError) as refusal:
         load_config(path, {"capture.block_ms": ("--block-ms", 1)})
@@ -75,6 +75,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
         "model.use_language_model must be true or false, not 1",
         "decoder.beam_size must be a whole number in 1..10000, not 1.5",
         "decoder.lm_weight must be a number, not 'heavy'",
+        "history.max_bytes must be a whole number in 10000..1000000000000, not 1",
         "capture.block_ms (--block-ms) must be a whole number in 10..250, not 1",
     ):
         assert says in message
@@ -116,26 +117,33 @@ def test_the_example_names_every_setting_with_its_limits() -> None:
     assert max(map(len, example.splitlines())) <= 100
     unwrapped = example.replace("\n# ", " ")
     for name in setting_types():
-        assert re.search(rf"^#? ?.*\b{name.partition('.')[2]} = ", example, re.MULTILINE), name
+        assert re.search(rf"^#{name.partition('.')[2]} = ", example, re.MULTILINE), name
         assert DESCRIPTIONS[name] in unwrapped
         assert expected(name)[1:] in unwrapped
     for says in ("Seconds: a number in 0.1..86400.", "Milliseconds: a whole number in 10..250."):
         assert says in unwrapped
 
 
-def test_the_example_changes_nothing_also_where_its_settings_count(tmp_path: Path) -> None:
+def test_the_example_changes_nothing(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, example_config())) == (Config(), load_config()[1])
+
+
+def test_the_example_without_the_hash_before_any_setting_sets_them_all(tmp_path: Path) -> None:
     example = example_config()
-    assert load_config(write(tmp_path, example)) == (Config(), load_config()[1])
-    counting = re.sub(r"^#(?=\w+ = )", "", example, flags=re.MULTILINE)
-    config, origins = load_config(write(tmp_path, counting))
-    assert config == Config()
-    not_set = {name for name, origin in origins.items() if origin == "default"}
-    assert not_set == {name for name in origins if default_of(name) is None}
+    path = write(tmp_path, re.sub(r"^#(?! |$)", "", example, flags=re.MULTILINE))
+    config, origins = load_config(path)
+    assert set(origins.values()) == {str(path)}
+    for name in origins:
+        assert default_of(name) in (None, value_of(config, name)), name
 
 
 def default_of(name: str) -> object:
+    return value_of(Config(), name)
+
+
+def value_of(config: Config, name: str) -> object:
     section, _, setting = name.partition(".")
-    return getattr(getattr(Config(), section), setting)
+    return getattr(getattr(config, section), setting)
 
 
 def test_the_stored_example_is_what_the_program_prints() -> None:

@@ -95,6 +95,7 @@ def test_without_listening_only_the_list_is_printed(virtual_microphone: VirtualM
     [
         (("--seconds", "-1"), "--seconds must be 0..60"),
         (("--watch",), "--watch draws on a terminal"),
+        (("--device", "default"), "--device goes with --watch only"),
     ],
 )
 def test_what_cannot_be_is_one_line(arguments: tuple[str, ...], problem: str) -> None:

@@ -233,6 +233,7 @@ def test_a_whole_home_is_not_shown_to_the_service() -> None:
     [
         ('[serve]\nhost = "0.0.0.0"', "clients need a token"),
         ('[serve]\nwyoming_host = "0.0.0.0"', "list who may use it"),
+        ('[serve]\ntoken_file = "file"', "chmod 600 .*file|set it to /var/lib/streamasr/file"),
         ('[serve]\ntls_certificate = "file"', "need each other"),
         ('[capture]\ninput = "-"', "no standard input"),
         ('[capture]\ninput = "nowhere.wav"', "cannot read .*nowhere.wav"),

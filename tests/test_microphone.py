@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from streamasr.capture.microphone import Counts, Device, Microphone, list_devices
-from streamasr.capture.search import MicrophoneSearch
+from streamasr.capture.search import MicrophoneSearch, server_sockets
 from streamasr.config import CaptureConfig
 from streamasr.errors import CaptureError, DeviceLostError
 from tests.virtual_microphone import ALSA_CONFIG, VirtualMicrophone
@@ -53,7 +53,7 @@ def test_what_is_played_is_heard_sample_for_sample(
         samples = listen(microphone, whole)
         first = int(np.argmax(samples != 0))
         assert np.array_equal(samples[first : first + 16_000], pcm.astype(np.float32) / 32768)
-        assert microphone.overrun_samples == 0
+        assert microphone.counts.overrun_samples == 0
     finally:
         microphone.close()
 
@@ -63,10 +63,10 @@ def test_sound_that_nobody_reads_is_counted(heard: VirtualMicrophone) -> None:
     try:
         microphone.read()
         deadline = time.monotonic() + LIMIT_SECONDS
-        while microphone.overrun_samples == 0:
+        while microphone.counts.overrun_samples == 0:
             assert time.monotonic() < deadline, "no overrun was counted"
         microphone.read()
-        assert microphone.overrun_samples > 0
+        assert microphone.counts.overrun_samples > 0
     finally:
         microphone.close()
 
@@ -150,6 +150,28 @@ def test_the_default_is_waited_for_before_another_is_taken(
     another = MicrophoneSearch(CaptureConfig(), 16_000, lost)()
     assert another.device.is_default
     another.close()
+
+
+@pytest.mark.parametrize(
+    ("server", "sockets"),
+    [
+        ("unix:/there", ["/there"]),
+        ("{a machine}unix:/there", ["/there"]),
+        ("/there", ["/there"]),
+        ("tcp:192.168.1.20", []),
+        ("", ["own/native", "pipewire-0"]),
+    ],
+)
+def test_where_a_sound_server_listens(
+    server: str, sockets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULSE_SERVER", server)
+    monkeypatch.setenv("PULSE_RUNTIME_PATH", str(tmp_path / "own"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "own").mkdir()
+    for name in ("own/native", "pipewire-0"):
+        (tmp_path / name).touch()
+    assert server_sockets() == [tmp_path / each for each in sockets]
 
 
 def test_the_default_source_of_the_sound_server_is_followed(

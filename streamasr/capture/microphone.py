@@ -127,8 +127,8 @@ class Microphone:
         self._silent_seconds = silent_seconds
         self._block_came = threading.Event()
         self._wait_seconds = FIRST_BLOCK_SECONDS
-        self.overflows = 0
-        self.clipped_samples = 0
+        self._overflows = 0
+        self._clipped_samples = 0
         self._audio = _port_audio()
         try:
             self.device = _choose(_input_devices(self._audio), config.device)
@@ -141,15 +141,11 @@ class Microphone:
             raise
 
     @property
-    def overrun_samples(self) -> int:
-        """Samples lost because nobody read in time, at the model's rate."""
-        lost_frames = self._ring.overrun_samples // self._channels
-        return lost_frames * self._sample_rate_hz // self.rate_hz
-
-    @property
     def counts(self) -> Counts:
         """Since it was opened."""
-        return Counts(self.overrun_samples, self.overflows, self.clipped_samples)
+        lost_frames = self._ring.overrun_samples // self._channels
+        overrun_samples = lost_frames * self._sample_rate_hz // self.rate_hz
+        return Counts(overrun_samples, self._overflows, self._clipped_samples)
 
     @property
     def drift_ppm(self) -> float | None:
@@ -166,7 +162,7 @@ class Microphone:
         _, pcm = self._ring.read()
         if len(pcm):
             self._wait_seconds = self._silent_seconds
-        self.clipped_samples += int(np.count_nonzero((pcm == FULL_SCALE) | (pcm <= -FULL_SCALE)))
+        self._clipped_samples += int(np.count_nonzero((pcm == FULL_SCALE) | (pcm <= -FULL_SCALE)))
         frames = pcm.astype(np.float32) / np.float32(32768.0)
         return self._resampler.process(to_mono(frames.reshape(-1, self._channels)))
 
@@ -204,7 +200,7 @@ class Microphone:
     ) -> tuple[None, int]:
         """On PortAudio's thread: store and wake, nothing else."""
         if flags & pyaudio.paInputOverflow:
-            self.overflows += 1
+            self._overflows += 1
         if data is not None:
             self._ring.write(np.frombuffer(data, dtype=np.int16))
             self._drift.heard(frames, time.monotonic())

@@ -55,19 +55,21 @@ Traces = tuple[tuple[int, int] | None, ...]
 
 def sound_traces() -> Traces:
     """Changes when a sound card or a sound server comes or goes; costs next to nothing."""
-    return tuple(_trace(path) for path in _sound_paths())
+    return tuple(_trace(path) for path in (Path("/dev/snd"), *server_sockets()))
 
 
-def _sound_paths() -> list[Path]:
-    paths = [Path("/dev/snd")]
-    server = os.environ.get("PULSE_SERVER", "")
-    if server.startswith(("unix:", "/")):
-        paths.append(Path(server.removeprefix("unix:")))
+def server_sockets() -> list[Path]:
+    """Where sound servers of this machine listen: what ``$PULSE_SERVER`` names, be it there or
+    not; else what is there in the user's folders."""
+    if named := os.environ.get("PULSE_SERVER"):
+        path = named.partition("unix:")[2] or named
+        return [Path(path)] if path.startswith("/") else []
+    sockets: list[Path] = []
     if folder := os.environ.get("PULSE_RUNTIME_PATH"):
-        paths.append(Path(folder, "native"))
+        sockets.append(Path(folder, "native"))
     if folder := os.environ.get("XDG_RUNTIME_DIR"):
-        paths += (Path(folder, "pulse", "native"), Path(folder, "pipewire-0"))
-    return paths
+        sockets += (Path(folder, "pulse", "native"), Path(folder, "pipewire-0"))
+    return [path for path in sockets if _trace(path) is not None]
 
 
 def _trace(path: Path) -> tuple[int, int] | None:

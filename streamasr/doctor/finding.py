@@ -7,6 +7,9 @@ from streamasr.errors import StreamasrError
 
 State = Literal["ok", "warning", "problem"]
 
+UNEXPECTED = StreamasrError.exit_code
+"""Of a problem whose kind has no code of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -11,14 +11,19 @@ import tomllib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamasr
 from streamasr.config import Config
 from streamasr.doctor.finding import Finding, ok, problem
 from streamasr.errors import ConfigError
 
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 BROKEN = ConfigError.exit_code
 IMPORT_SECONDS = 120
+ANEW = ("--force-reinstall", "--no-deps")
 # Packages whose name in Python is another.
 IMPORT_NAMES = {"prometheus-client": "prometheus_client", "import-linter": "importlinter"}
 # What must be there before pip can compile them.
@@ -49,8 +54,10 @@ for name in sys.argv[1:]:
 
 def check_python(_: Config) -> Iterator[Finding]:
     """Its version."""
-    version, wanted = sys.version.split()[0], project()[0]
-    if is_within(version, wanted):
+    from packaging.specifiers import SpecifierSet
+
+    version, wanted = ".".join(map(str, sys.version_info[:3])), project()[0]
+    if SpecifierSet(wanted).contains(version):
         yield ok("python", f"{version} ({sys.executable})")
     else:
         mend = "sudo apt-get install python3.11 python3.11-venv, and install streamasr with it"
@@ -59,54 +66,65 @@ def check_python(_: Config) -> Iterator[Finding]:
 
 def check_packages(_: Config) -> Iterator[Finding]:
     """Whether each can be imported and has a version that was tried."""
-    requirements = dict(map(read_requirement, project()[1]))
-    names = {IMPORT_NAMES.get(name, name): name for name in requirements}
-    failures = import_failures(list(names))
+    try:
+        from packaging.requirements import Requirement
+    except ImportError as error:  # without it nobody reads what else is needed
+        mend = shlex.join([sys.executable, "-m", "pip", "install", *ANEW, "packaging"])
+        yield problem("packages", f"packaging: {type(error).__name__}: {error}", mend, BROKEN)
+        return
+    needed = list(map(Requirement, project()[1]))
+    failures = import_failures([IMPORT_NAMES.get(each.name, each.name) for each in needed])
     good: list[str] = []
-    for import_name, failure in failures.items():
-        name = names[import_name]
-        wanted = requirements[name]
+    for requirement in needed:
+        name = requirement.name
+        failure = failures[IMPORT_NAMES.get(name, name)]
+        version = _installed(name)
         if failure is not None:
-            yield failed_import(name, wanted, failure)
-            continue
-        try:
-            version = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            version = ""
-        if version and not is_within(version, wanted):
-            text = f"{name} {version} is not {wanted}"
-            yield problem("packages", text, pip_install(name, wanted), BROKEN)
+            yield failed_import(requirement, failure)
+        elif version is not None and not _fits(version, requirement):
+            text = f"{name} {version} is not {requirement.specifier}"
+            yield problem("packages", text, pip_install(requirement), BROKEN)
         else:
             good.append(name)
     if good:
-        yield ok("packages", f"{len(good)} of {len(names)} can be imported: {', '.join(good)}")
+        yield ok("packages", f"{len(good)} of {len(needed)} can be imported: {', '.join(good)}")
 
 
-def failed_import(name: str, wanted: str, failure: str) -> Finding:
+def _installed(name: str) -> str | None:
+    """The version of a package; None where it was not installed as one."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _fits(version: str, requirement: "Requirement") -> bool:
+    return requirement.specifier.contains(version, prereleases=True)
+
+
+def failed_import(requirement: "Requirement", failure: str) -> Finding:
     """A package that cannot be imported, or a library that it cannot load."""
+    name = requirement.name
     library = re.search(r"(lib[\w+-]+?)[\d.-]*\.so[\d.]*", failure)
     if library is None:
-        return problem("packages", f"{name}: {failure}", pip_install(name, wanted), BROKEN)
+        return problem("packages", f"{name}: {failure}", pip_install(requirement), BROKEN)
     package = DEBIAN_PACKAGES.get(library[1])
     if package is not None:
         mend = f"sudo apt-get install {package}"
     elif _comes_with(name, library[0]):
-        mend = pip_install(name, wanted)
+        mend = pip_install(requirement)
     else:
         mend = f"apt-file search {library[0]}, and install the package"
     return problem("libraries", f"{name}: {failure}", mend, BROKEN)
 
 
-def pip_install(name: str, wanted: str) -> str:
+def pip_install(requirement: "Requirement") -> str:
     """The command that installs a package in this environment; anew where it is there and
     broken, which pip would leave as it is."""
-    try:
-        is_there = is_within(metadata.version(name), wanted)
-    except metadata.PackageNotFoundError:
-        is_there = False
-    options = ["--force-reinstall", "--no-deps"] if is_there else []
-    install = shlex.join([sys.executable, "-m", "pip", "install", *options, name + wanted])
-    needed = COMPILED.get(name)
+    version = _installed(requirement.name)
+    options = ANEW if version is not None and _fits(version, requirement) else ()
+    install = shlex.join([sys.executable, "-m", "pip", "install", *options, str(requirement)])
+    needed = COMPILED.get(requirement.name)
     return install if needed is None else f"sudo apt-get install {needed} && {install}"
 
 
@@ -164,34 +182,3 @@ def project() -> tuple[str, list[str]]:
     requirements = metadata.requires("streamasr") or []
     own = [each for each in requirements if "extra ==" not in each]
     return metadata.metadata("streamasr")["Requires-Python"], own
-
-
-def read_requirement(requirement: str) -> tuple[str, str]:
-    """``kenlm>=0.3.0`` as name and range."""
-    match = re.match(r"([\w.-]+)\s*(?:\[.*?\])?\s*([^;]*)", requirement)
-    assert match is not None
-    return match[1].lower(), match[2].strip()
-
-
-def is_within(version: str, wanted: str) -> bool:
-    """Whether ``version`` is in a range such as ``>=1.26,<2``."""
-    return all(_holds(version, each.strip()) for each in wanted.split(",") if each.strip())
-
-
-def _holds(version: str, condition: str) -> bool:
-    match = re.match(r"(>=|<=|==|!=|>|<)\s*([\d.]+)", condition)
-    if match is None:
-        return True  # of a kind that we do not use
-    parts = [
-        [int(n) for n in re.findall(r"\d+", each.partition("+")[0])] for each in (version, match[2])
-    ]
-    longest = max(map(len, parts))
-    found, limit = (part + [0] * (longest - len(part)) for part in parts)
-    return {
-        ">=": found >= limit,
-        "<=": found <= limit,
-        "==": found == limit,
-        "!=": found != limit,
-        ">": found > limit,
-        "<": found < limit,
-    }[match[1]]

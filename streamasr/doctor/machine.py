@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from streamasr.config import Config
-from streamasr.doctor.finding import Finding, ok, problem, refused, warning
+from streamasr.doctor.finding import UNEXPECTED, Finding, ok, problem, refused, warning
 from streamasr.doctor.running import health
 from streamasr.doctor.writable import why_not_writable
-from streamasr.errors import CheckpointError, ConfigError
+from streamasr.errors import ConfigError
 from streamasr.history import check_history_file
 
 MEMORY_INFO = Path("/proc/meminfo")
@@ -33,7 +33,7 @@ def _check_memory(config: Config) -> Finding:
     mend = "stop other programs: ps --sort -rss -eo rss,pid,comm | head"
     if available_bytes < NEEDED_BYTES and health(config.serve) is None:
         text += f"; the daemon needs {NEEDED_BYTES >> 20}"
-        return problem("memory", text, mend, CheckpointError.exit_code)
+        return problem("memory", text, mend, UNEXPECTED)
     if available_bytes < COMFORTABLE_BYTES:
         return warning("memory", f"{text}, which is little", mend)
     return ok("memory", text)

@@ -1,7 +1,5 @@
 """The microphone, as the daemon would open it."""
 
-import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +12,8 @@ from streamasr.errors import CaptureError
 NO_SOUND = CaptureError.exit_code
 DEVICES = Path("/dev/snd")
 LISTEN_SECONDS = 1.0
-QUIET_DBFS = -70.0
-FULL_DBFS = -0.5
+QUIET_DB = -70.0
+FULL_DB = -0.5
 
 
 def check_microphone(config: Config) -> Iterator[Finding]:
@@ -40,16 +38,14 @@ def _listen(config: Config) -> Finding:
     """Open it as the daemon would, and hear how loud it is."""
     import numpy as np
 
+    from streamasr.capture.level import peak_db, rms_db
     from streamasr.capture.microphone import Microphone
 
     check = "microphone"
     try:
         microphone = Microphone(config.capture)
         try:
-            blocks = [microphone.read()]
-            deadline = time.monotonic() + LISTEN_SECONDS
-            while time.monotonic() < deadline:
-                blocks.append(microphone.read())
+            samples = np.concatenate(list(microphone.blocks(LISTEN_SECONDS)))
         finally:
             microphone.close()
     except CaptureError as error:
@@ -60,17 +56,14 @@ def _listen(config: Config) -> Finding:
             text = f"{error}; {', '.join(map(str, holders))} may hold it"
             return _missing(config, problem(check, text, f"kill {holders[0].pid}", NO_SOUND))
         return _missing(config, refused(check, error))
-    samples = np.concatenate(blocks)
     name = repr(microphone.device.name)
-    peak = float(np.max(np.abs(samples), initial=0.0))
-    if peak == 0:
+    if not samples.any():
         return warning(check, f"{name} gives digital silence: muted?", _turn_on())
-    level_dbfs = 10 * float(np.log10(np.mean(np.square(samples, dtype=np.float64))))
-    peak_dbfs = 20 * float(np.log10(peak))
-    text = f"{name} is open: level {level_dbfs:.0f} dBFS, peak {peak_dbfs:.0f} dBFS"
-    if level_dbfs < QUIET_DBFS:
+    level_db = rms_db(samples)
+    text = f"{name} is open: {peak_db(samples):.0f} dB peak, {level_db:.0f} dB RMS"
+    if level_db < QUIET_DB:
         return warning(check, f"{text}: very quiet", _set_volume("100%"))
-    if peak_dbfs > FULL_DBFS:
+    if peak_db(samples) > FULL_DB:
         return warning(check, f"{text}: too loud, it clips", _set_volume("50%"))
     return ok(check, text)
 
@@ -85,25 +78,21 @@ def _missing(config: Config, finding: Finding) -> Finding:
 
 
 def _turn_on() -> str:
-    if server_sockets():
+    if _has_sound_server():
         return "pactl set-source-mute @DEFAULT_SOURCE@ 0"
     return "amixer sset Capture cap"
 
 
 def _set_volume(volume: str) -> str:
-    if server_sockets():
+    if _has_sound_server():
         return f"pactl set-source-volume @DEFAULT_SOURCE@ {volume}"
     return f"amixer sset Capture {volume}"
 
 
-def server_sockets() -> list[Path]:
-    """Where one may listen: as ``$PULSE_SERVER`` says, else in the user's runtime folder."""
-    named = os.environ.get("PULSE_SERVER", "")
-    if named:
-        return [Path(named.partition("unix:")[2])] if "unix:" in named else []
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or ""
-    sockets = (Path(runtime, "pulse/native"), Path(runtime, "pipewire-0"))
-    return [path for path in sockets if runtime and path.exists()]
+def _has_sound_server() -> bool:
+    from streamasr.capture.search import server_sockets
+
+    return bool(server_sockets())
 
 
 def capture_devices() -> list[Path]:

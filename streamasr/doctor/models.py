@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from streamasr.config import Config, shipped
-from streamasr.doctor.finding import Finding, ok, problem, refused, warning
+from streamasr.doctor.finding import UNEXPECTED, Finding, ok, problem, refused, warning
 from streamasr.errors import CheckpointError, LanguageModelError, StreamasrError
 
 SLOW_FACTOR = 0.5
@@ -100,7 +100,7 @@ def _check_recognition(config: Config) -> Finding:
     factor = seconds / audio_seconds
     text = f"{words} words in {audio_seconds:.0f} s, real-time factor {factor:.2f}"
     if factor >= 1:
-        return problem(check, f"{text}: too slow for live sound", FASTER, CheckpointError.exit_code)
+        return problem(check, f"{text}: too slow for live sound", FASTER, UNEXPECTED)
     if words == 0 and config.model.phrases is None:
         text += ": it understands nothing"
         mend = "try what is shipped: streamasr doctor --input none, without --config"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from streamasr.config import Config, load_config
-from streamasr.doctor.finding import Finding, ok, problem, warning
+from streamasr.doctor.finding import UNEXPECTED, Finding, ok, problem, warning
 from streamasr.doctor.installation import check_packages, check_python
 from streamasr.doctor.machine import check_history, check_machine
 from streamasr.doctor.models import check_models
@@ -30,7 +30,6 @@ CHECKS: tuple[tuple[str, Callable[[Config], Iterator[Finding]]], ...] = (
     ("service", check_service),
 )
 COLOURS = {"ok": "32", "warning": "33", "problem": "31"}
-UNEXPECTED = 1
 
 
 def run(
@@ -61,7 +60,7 @@ def examine(path: Path | None, flags: Mapping[str, tuple[str, object]]) -> Itera
     for check, find in CHECKS:
         try:
             yield from find(config)
-        except ImportError as error:  # which package is broken was found before
+        except ImportError as error:  # check_packages tells which package is broken
             yield warning(check, f"cannot be looked at: {error}")
         except Exception as error:
             text = f"the check itself failed: {type(error).__name__}: {error}"

@@ -11,12 +11,7 @@ from pathlib import Path
 
 from streamasr.config import NO_FILES, Config
 from streamasr.doctor.finding import Finding, ok, problem, refused, warning
-from streamasr.doctor.microphone import (
-    NO_SOUND,
-    capture_devices,
-    check_microphone,
-    server_sockets,
-)
+from streamasr.doctor.microphone import NO_SOUND, capture_devices, check_microphone
 from streamasr.errors import CaptureError
 
 CONNECT_SECONDS = 1.0
@@ -33,6 +28,8 @@ def check_sound(config: Config) -> Iterator[Finding]:
     elif heard != "mic":
         yield ok("input", f"{heard}: no microphone is needed")
     else:
+        from streamasr.capture.search import server_sockets
+
         if config.capture.fallback is not None:
             yield _check_file("fallback", config.capture.fallback)
         found = _in_another_process(config)
@@ -97,15 +94,17 @@ def _check_file(check: str, path: Path) -> Finding:
 
 
 def _check_sound_server() -> Finding:
+    from streamasr.capture.search import server_sockets
+
     check = "sound server"
     named = os.environ.get("PULSE_SERVER", "")
-    if named and "unix:" not in named:
+    sockets = server_sockets()
+    if named and not sockets:
         return ok(check, f"on another machine ($PULSE_SERVER {named}), not asked")
     users = Path(f"/run/user/{os.getuid()}")
-    if not named and not os.environ.get("XDG_RUNTIME_DIR") and users.exists():
+    if not sockets and not os.environ.get("XDG_RUNTIME_DIR") and users.exists():
         text = "XDG_RUNTIME_DIR is not set, so that the user's sound server cannot be found"
         return warning(check, text, f"export XDG_RUNTIME_DIR={users}")
-    sockets = server_sockets()
     if not sockets:
         return ok(check, "none; ALSA's devices are used as they are")
     for path in sockets:
