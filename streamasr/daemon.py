@@ -191,11 +191,11 @@ class Daemon:
         self._engine.start(self._fail)
         try:
             await self._server.start(doors)
+            signals.attach(reloader.ask, self._stopped.set, self._counters.since_start)
             self._announce(doors)
             self._listen()
             self._startup.lap("servers")
             self._apply(self._config, self._history)
-            signals.attach(reloader.ask, self._stopped.set, self._counters.since_start)
             if not self._has_microphone:
                 self._ready()
             beside = [
