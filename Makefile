@@ -4,8 +4,9 @@
 .DEFAULT_GOAL := help
 
 bin := .venv/bin
-# Three at a time on two cores: many tests wait for audio in real time.
-pytest := $(bin)/pytest --numprocesses 3 --dist loadfile
+# Three at a time on two cores: many tests wait for audio in real time. Threads that wait for each
+# other must not spin meanwhile.
+pytest := OMP_WAIT_POLICY=PASSIVE $(bin)/pytest --numprocesses 3 --dist loadfile
 # Real speech and noise where they are; else the bundled recording, and noise that is made.
 soak_speech := $(wildcard ../shared/speech/librispeech/dev.tsv)
 soak_noise := $(wildcard ../shared/noise)
